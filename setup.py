@@ -1,0 +1,39 @@
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+METRICS = ["pystoi>=0.4", "pesq>=0.0.4"]
+TEST = [*METRICS, "pytest>=8", "pytest-timeout>=2.3", "hypothesis>=6.100"]
+DEV = [*TEST, "ruff>=0.8", "mypy>=1.13", "types-PyYAML", "types-tqdm"]
+
+setup(
+    name="vocoder",
+    version="0.1.0",
+    description="Flow-based neural vocoders: from recordings to mels to a trained voice to sound.",
+    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.10",
+    packages=[*find_packages(include=["vocoder", "vocoder.*"]), "vocoder.recipes"],
+    # A recipe is data found by name; living inside the package keeps site-packages clean.
+    package_dir={"vocoder.recipes": "recipes"},
+    package_data={
+        "vocoder": ["py.typed", "pretrained/*"],
+        "vocoder.recipes": ["README.md", "*/*.yaml"],
+    },
+    install_requires=[
+        # torchaudio 2.11 is the last release and refuses the CUDA version of torch 2.15.
+        "torch>=2.11,<2.15",
+        "torchaudio>=2.11,<2.12",
+        "numpy>=1.26",
+        "librosa>=0.10.2",
+        "soundfile>=0.12",
+        "click>=8.1",
+        "tensorboard>=2.16",
+        "pyyaml>=6",
+        "safetensors>=0.4.5",
+        "tqdm>=4.66",
+    ],
+    extras_require={"metrics": METRICS, "test": TEST, "dev": DEV},
+    entry_points={"console_scripts": ["vocoder = vocoder.cli:main"]},
+)

@@ -1,0 +1,126 @@
+"""Mappings and YAML text to frozen dataclasses and back, with errors that name the key."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeVar
+
+from vocoder.errors import VocoderError
+
+T = TypeVar("T")
+
+
+class ConfigError(VocoderError):
+    """A recipe, override or stored configuration that does not fit its dataclass."""
+
+
+def suggest(name: str, candidates: Iterable[str]) -> str:
+    """Return "; did you mean 'x'?" for the candidate nearest to `name`, or an empty string."""
+    near = difflib.get_close_matches(str(name), list(candidates), n=1)
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def from_dict(cls: type[T], values: Mapping[str, Any], where: str = "") -> T:
+    """Build the dataclass `cls` from `values`, converting each value to its field's type.
+
+    Args:
+        cls: a dataclass; a field may itself be one.
+        values: only what differs from the defaults.
+        where: dotted path of this mapping, for messages.
+
+    Raises:
+        ConfigError: an unknown key, a value of the wrong type, or one that `cls` refuses.
+    """
+    if not isinstance(values, Mapping):
+        raise ConfigError(f"{where or cls.__name__}: expected a mapping, got {values!r}")
+    hints = typing.get_type_hints(cls)
+    fields = {field.name for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    converted = {}
+    for key, value in values.items():
+        place = f"{where}.{key}" if where else str(key)
+        if key not in fields:
+            raise ConfigError(f"{place}: unknown key{suggest(key, fields)}")
+        converted[key] = convert(value, hints[key], place)
+    try:
+        return cls(**converted)
+    except ConfigError:
+        raise
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{where or cls.__name__}: {error}") from None
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """Return the dataclass as nested plain dicts and lists, ready for JSON or YAML."""
+    return {field.name: _plain(getattr(config, field.name)) for field in dataclasses.fields(config)}
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value):
+        return to_dict(value)
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    return value
+
+
+def convert(value: Any, hint: Any, where: str) -> Any:
+    """Return `value` as the annotated type `hint`, or raise a `ConfigError` that names `where`.
+
+    Text is converted by the type wanted, since PyYAML reads `1e-3` as a string and the command line
+    knows nothing but strings. A bool is never taken for a number.
+    """
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (types.UnionType, typing.Union):
+        if (value is None or value in ("null", "none", "None")) and type(None) in arguments:
+            return None
+        (inner,) = (argument for argument in arguments if argument is not type(None))
+        return convert(value, inner, where)
+    if origin is typing.Literal:
+        if value not in arguments:
+            choices = ", ".join(map(repr, arguments))
+            hint_text = suggest(value, [str(argument) for argument in arguments])
+            raise ConfigError(f"{where}: {value!r} is not one of {choices}{hint_text}")
+        return value
+    if origin is tuple:
+        items = value
+        if isinstance(value, str):
+            items = [part.strip() for part in value.strip("[]()").split(",") if part.strip()]
+        if not isinstance(items, list | tuple):
+            raise ConfigError(f"{where}: expected a list, got {value!r}")
+        return tuple(convert(item, arguments[0], f"{where}[{i}]") for i, item in enumerate(items))
+    if origin in (dict, Mapping) or hint is dict:
+        if not isinstance(value, Mapping):
+            raise ConfigError(f"{where}: expected a mapping, got {value!r}")
+        return dict(value)
+    if dataclasses.is_dataclass(hint):
+        return value if isinstance(value, hint) else from_dict(hint, value, where)  # type: ignore[arg-type]
+    return _convert_scalar(value, hint, where)
+
+
+def _convert_scalar(value: Any, kind: type, where: str) -> Any:
+    if kind is bool:
+        texts = {"true": True, "false": False}
+        if isinstance(value, bool):
+            return value
+        if isinstance(value, str) and value.lower() in texts:
+            return texts[value.lower()]
+    elif kind is int and not isinstance(value, bool):
+        try:
+            number = float(value)
+            if number == int(number):
+                return int(value) if not isinstance(value, float | str) else int(number)
+        except (TypeError, ValueError, OverflowError):
+            pass
+    elif kind is float and not isinstance(value, bool):
+        try:
+            return float(value)
+        except (TypeError, ValueError):
+            pass
+    elif kind is str and isinstance(value, str):
+        return value
+    raise ConfigError(f"{where}: expected {kind.__name__}, got {value!r}")

@@ -1,0 +1,1 @@
+"""Corpora: readers, preprocessing, the manifest and random training crops."""

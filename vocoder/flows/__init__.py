@@ -1,0 +1,1 @@
+"""Bijections: forward, inverse and log-determinant side by side."""

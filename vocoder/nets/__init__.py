@@ -1,0 +1,1 @@
+"""Estimators: the networks that parametrise the flows."""
