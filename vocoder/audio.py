@@ -1,0 +1,165 @@
+"""Sound files in and out: any common format in, 16-bit PCM WAV out."""
+
+from __future__ import annotations
+
+import functools
+import io
+import logging
+import os
+import struct
+import wave
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+
+from vocoder.atomic import atomic_path
+from vocoder.errors import VocoderError
+
+logger = logging.getLogger("vocoder")
+
+# A program that writes WAV to a pipe cannot go back to fill in the size of its data: ffmpeg leaves
+# 0xFFFFFFFF there, espeak-ng 0x7FFFF000, others 0. Such sizes promise nothing.
+_UNKNOWN_SIZE = 0x7FFFF000
+
+
+def read_wav(
+    path: str | os.PathLike[str], *, sample_rate: int | None = None, resample: bool = True
+) -> tuple[npt.NDArray[np.float32], int]:
+    """Read a sound file as mono float32.
+
+    Reads what libsndfile reads: WAV with 8, 16, 24 or 32-bit integers or floats, FLAC, OGG and more.
+    Channels are averaged. Resampling to another rate is logged once for each pair of rates.
+
+    Args:
+        path: the file.
+        sample_rate: the rate wanted, in Hz; None keeps the file's own.
+        resample: convert a file of another rate; if False, refuse it.
+
+    Returns:
+        The audio (N,), integer formats scaled to [-1, 1), and its sample rate in Hz.
+
+    Raises:
+        VocoderError: the file is missing, unreadable, truncated, empty, holds NaN or infinite
+            samples, or has another rate and `resample` is False.
+    """
+    import soundfile
+
+    path = Path(path)
+    try:
+        with open(path, "rb") as stream:
+            missing = _missing_wav_bytes(stream)
+            stream.seek(0)
+            with soundfile.SoundFile(stream) as file:
+                rate, promised = file.samplerate, file.frames
+                channels = file.read(dtype="float32", always_2d=True)
+    except soundfile.SoundFileError as error:
+        reason = " ".join(str(getattr(error, "error_string", error)).split()).rstrip(".")
+        raise VocoderError(
+            f"{path}: not readable as audio ({reason}); convert it to WAV or FLAC, or remove it"
+        ) from None
+    except OSError as error:
+        raise VocoderError(
+            f"{path}: cannot be opened ({error.strerror or error}); check the path and permissions"
+        ) from None
+    if missing or len(channels) < promised:
+        lack = f"{missing} bytes" if missing else f"{promised - len(channels)} samples"
+        raise VocoderError(f"{path}: truncated, {lack} are missing; copy it again or remove it")
+    if not len(channels):
+        raise VocoderError(f"{path}: holds no samples; remove it or record it again")
+    audio = channels[:, 0] if channels.shape[1] == 1 else channels.mean(axis=1)
+    if not np.isfinite(audio).all():
+        raise VocoderError(f"{path}: holds NaN or infinite samples; export it again or remove it")
+    if sample_rate is None or sample_rate == rate:
+        return np.ascontiguousarray(audio), rate
+    if not resample:
+        raise VocoderError(
+            f"{path}: has {rate} Hz, {sample_rate} Hz are wanted; convert it or allow resampling"
+        )
+    import librosa
+
+    _say_resampling(rate, sample_rate)
+    audio = librosa.resample(audio, orig_sr=rate, target_sr=sample_rate, res_type="soxr_hq")
+    return np.ascontiguousarray(audio, dtype=np.float32), sample_rate
+
+
+@functools.cache
+def _say_resampling(source: int, target: int) -> None:
+    logger.warning("resampling audio from %d Hz to %d Hz", source, target)
+
+
+def _missing_wav_bytes(stream: BinaryIO) -> int:
+    """Return how many bytes of sound the header of a WAV file promises beyond the file's end.
+
+    libsndfile shortens such a file in silence. Files that are not RIFF WAV give 0.
+    """
+    length = stream.seek(0, os.SEEK_END)
+    stream.seek(0)
+    head = stream.read(12)
+    if head[:4] != b"RIFF" or head[8:] != b"WAVE":
+        return 0
+    while len(header := stream.read(8)) == 8:
+        name, size = struct.unpack("<4sI", header)
+        if name == b"data":
+            return 0 if size >= _UNKNOWN_SIZE else max(0, stream.tell() + size - length)
+        stream.seek(size + size % 2, os.SEEK_CUR)
+    return 0
+
+
+def float_to_int16(audio: npt.ArrayLike) -> tuple[npt.NDArray[np.int16], int]:
+    """Convert samples to 16 bits, the inverse of dividing by 32768.
+
+    Samples are clipped and rounded, never wrapped: 1.0 gives 32767 and -1.2 gives -32768.
+
+    Args:
+        audio: samples of any shape, full scale ±1.
+
+    Returns:
+        The int16 samples, and how many lay outside [-1, 1].
+
+    Raises:
+        VocoderError: a sample is NaN or infinite.
+    """
+    audio = np.asarray(audio)
+    if audio.dtype != np.float64:
+        audio = audio.astype(np.float32)
+    bad = audio.size - int(np.isfinite(audio).sum())
+    if bad:
+        raise VocoderError(
+            f"audio: {bad} of {audio.size} samples are NaN or infinite; check the mel and the voice"
+        )
+    clipped = int(((audio > 1) | (audio < -1)).sum())
+    return np.clip(np.rint(audio * 32768), -32768, 32767).astype(np.int16), clipped
+
+
+def write_wav(
+    file: str | os.PathLike[str] | BinaryIO, audio: npt.ArrayLike, sample_rate: int
+) -> int:
+    """Write mono audio (N,) as a 16-bit PCM WAV.
+
+    A path is written atomically: the file is whole or not there. A binary file object needs no
+    `seek`, so that standard output will do.
+
+    Returns:
+        How many samples lay outside [-1, 1] and were clipped.
+
+    Raises:
+        VocoderError: `audio` is not one-dimensional, or holds NaN or infinite samples.
+        OSError: the file cannot be written.
+    """
+    samples, clipped = float_to_int16(audio)
+    if samples.ndim != 1:
+        raise VocoderError(f"audio: has shape {samples.shape}; write one channel (N,) at a time")
+    buffer = io.BytesIO()
+    with wave.open(buffer, "wb") as out:
+        out.setnchannels(1)
+        out.setsampwidth(2)
+        out.setframerate(sample_rate)
+        out.writeframes(samples.astype("<i2").tobytes())
+    if isinstance(file, str | os.PathLike):
+        with atomic_path(file) as temporary:
+            temporary.write_bytes(buffer.getbuffer())
+    else:
+        file.write(buffer.getbuffer())
+    return clipped
