@@ -26,7 +26,7 @@ _HOME = {
     "load_recipe": "recipe",
     "list_recipes": "recipe",
     "Trainer": "training.trainer",
-    "import_official": "checkpoint",
+    "import_official": "official",
     "VocoderError": "errors",
 }
 

@@ -1,0 +1,239 @@
+"""Checkpoints: one safetensors file that describes itself and can only name what it needs.
+
+The header holds one JSON text with the model's name and configuration, the mel preset and its
+fingerprint, the recipe, step and metrics. Tensors under `model.` are the weights to use (the
+averaged ones, if the training averages); those under `training.` serve only to resume.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor
+
+import vocoder
+from vocoder.atomic import atomic_path
+from vocoder.config import ConfigError, from_dict, to_dict
+from vocoder.errors import VocoderError
+from vocoder.models.base import FlowModel
+from vocoder.presets import MelPreset
+from vocoder.registry import find_model, name_of
+
+FORMAT = 1
+_KEY = "vocoder"
+
+
+@dataclass
+class TrainingState:
+    """What resuming needs beyond the model: tensors, and plain values for the header."""
+
+    tensors: dict[str, Tensor] = field(default_factory=dict)
+    values: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class Checkpoint:
+    """A loaded checkpoint; `model` is in eval mode."""
+
+    path: Path
+    model: FlowModel
+    model_name: str
+    preset: MelPreset
+    recipe: dict[str, Any] | None
+    step: int
+    metrics: dict[str, float]
+    versions: dict[str, str]
+
+    @property
+    def config(self) -> Any:
+        """The model's configuration."""
+        return self.model.config
+
+
+def save(
+    path: str | Path,
+    model: FlowModel,
+    preset: MelPreset,
+    *,
+    recipe: Mapping[str, Any] | None = None,
+    step: int = 0,
+    metrics: Mapping[str, float] | None = None,
+    training: TrainingState | None = None,
+) -> None:
+    """Write a checkpoint; the file appears whole or not at all.
+
+    Raises:
+        OSError: the folder cannot be written to, or the disk is full.
+    """
+    tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
+    header: dict[str, Any] = {
+        "format": FORMAT,
+        "model": name_of(model),
+        "config": to_dict(model.config),
+        "preset": preset.to_dict(),
+        "fingerprint": preset.fingerprint,
+        "recipe": recipe,
+        "step": step,
+        "metrics": dict(metrics or {}),
+        "versions": {
+            "vocoder": vocoder.__version__,
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+        },
+    }
+    if training is not None:
+        tensors |= {f"training.{name}": tensor for name, tensor in training.tensors.items()}
+        header["training"] = training.values
+    whole = {name: tensor.detach().contiguous().cpu() for name, tensor in tensors.items()}
+    with atomic_path(path) as temporary:
+        try:
+            safetensors.torch.save_file(whole, temporary, {_KEY: json.dumps(header)})
+        except safetensors.SafetensorError as error:  # how a full disk shows
+            raise OSError(f"{path}: cannot be written: {error}") from None
+
+
+def find_checkpoint(path: str | Path) -> Path:
+    """Return the file that `path` means: itself, or of a run folder the best or newest.
+
+    Raises:
+        VocoderError: there is none.
+    """
+    path = Path(path)
+    if path.is_file():
+        return path
+    if not path.is_dir():
+        raise VocoderError(f"{path}: no such checkpoint file or run folder")
+    best = path / "best.safetensors"
+    if best.is_file():
+        return best
+    newest = newest_checkpoint(path)
+    if newest is None:
+        raise VocoderError(f"{path}: holds no checkpoint (best.safetensors, checkpoint-*)")
+    return newest
+
+
+def newest_checkpoint(run_dir: Path) -> Path | None:
+    """Return the training checkpoint of `run_dir` with the highest step, if there is one."""
+    return max(run_dir.glob("checkpoint-*.safetensors"), default=None)
+
+
+def load(path: str | Path, device: str | torch.device = "cpu") -> Checkpoint:
+    """Load the model of a checkpoint, from a file or a run folder.
+
+    Raises:
+        VocoderError: no such file, truncated, not a checkpoint of ours, or one whose tensors do not
+            fit the model that it names.
+    """
+    path = find_checkpoint(path)
+    header = read_header(path)
+    try:
+        model_class, config_class = find_model(str(header["model"]))
+        config = from_dict(config_class, header["config"], "config")
+        preset = MelPreset.from_dict(header["preset"])
+    except ConfigError as error:
+        raise VocoderError(f"{path}: {error}") from None
+    except KeyError as error:
+        raise VocoderError(f"{path}: the header lacks {error}; write the checkpoint anew") from None
+    if preset.fingerprint != header.get("fingerprint"):
+        raise VocoderError(f"{path}: the mel preset does not fit its fingerprint; file was altered")
+    with torch.device("meta"):
+        model = model_class(config)
+    tensors = read_tensors(path, "model.", device)
+    try:
+        check_tensors(model.state_dict(), tensors)
+    except ValueError as error:
+        raise VocoderError(f"{path}: {error}") from None
+    model.load_state_dict(tensors, assign=True)
+    return Checkpoint(
+        path=path,
+        model=model.eval(),
+        model_name=header["model"],
+        preset=preset,
+        recipe=header.get("recipe"),
+        step=int(header.get("step", 0)),
+        metrics=dict(header.get("metrics", {})),
+        versions=dict(header.get("versions", {})),
+    )
+
+
+def load_training(path: Path, device: str | torch.device) -> TrainingState:
+    """Load what resuming needs from a checkpoint.
+
+    Raises:
+        VocoderError: the file holds only a voice.
+    """
+    header = read_header(path)
+    if "training" not in header:
+        raise VocoderError(
+            f"{path}: holds a voice without its training state; use --init-from to start from it"
+        )
+    return TrainingState(read_tensors(path, "training.", device), header["training"])
+
+
+def read_header(path: Path) -> dict[str, Any]:
+    """Return the JSON header of a checkpoint.
+
+    Raises:
+        VocoderError: not a whole checkpoint of ours, or one of a later format.
+    """
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            text = (file.metadata() or {}).get(_KEY)
+    except safetensors.SafetensorError as error:
+        raise VocoderError(
+            f"{path}: not a whole safetensors file ({error}); copy it again"
+        ) from None
+    if text is None:
+        raise VocoderError(
+            f"{path}: not a vocoder checkpoint; `vocoder import` reads the published ones"
+        )
+    try:
+        header = json.loads(text)
+        known = header["format"] == FORMAT
+    except (ValueError, TypeError, KeyError):
+        raise VocoderError(f"{path}: the header is damaged; copy the file again") from None
+    if not known:
+        raise VocoderError(
+            f"{path}: format {header['format']!r} is not {FORMAT}; upgrade vocoder to read it"
+        )
+    return dict(header)
+
+
+def read_tensors(path: Path, prefix: str, device: str | torch.device) -> dict[str, Tensor]:
+    """Return the tensors whose name starts with `prefix`, without it."""
+    with safetensors.safe_open(path, framework="pt", device=str(device)) as file:
+        return {
+            name.removeprefix(prefix): file.get_tensor(name)
+            for name in file.keys()  # noqa: SIM118 (not a dict)
+            if name.startswith(prefix)
+        }
+
+
+def check_tensors(expected: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> None:
+    """Raise a ValueError that lists missing, unexpected and mis-shaped tensors, if there are any."""
+    missing = sorted(expected.keys() - given.keys())
+    unexpected = sorted(given.keys() - expected.keys())
+    misshapen = [
+        f"{name} {tuple(given[name].shape)} instead of {tuple(expected[name].shape)}"
+        for name in sorted(expected.keys() & given.keys())
+        if given[name].shape != expected[name].shape
+    ]
+    complaints = [
+        f"{what} {', '.join(names[:3])}{f' and {len(names) - 3} more' if len(names) > 3 else ''}"
+        for what, names in (
+            ("missing", missing),
+            ("unexpected", unexpected),
+            ("mis-shaped", misshapen),
+        )
+        if names
+    ]
+    if complaints:
+        raise ValueError(f"tensors do not fit the model: {'; '.join(complaints)}")

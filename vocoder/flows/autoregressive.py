@@ -1,0 +1,125 @@
+"""A flow step that is autoregressive over the rows of a folded waveform, parallel over columns.
+
+Source: WaveFlow, a compact flow-based model for raw audio (ICML 2020), §3.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from vocoder.flows.base import Bijection
+from vocoder.flows.elementwise import Elementwise
+
+
+class RowQueue(Protocol):
+    """A causal estimator that is fed one row at a time."""
+
+    def step(self, row: Tensor) -> Tensor:
+        """Take the next input row (B, W); return the parameters (B, P, W) of the row it predicts."""
+
+
+class RowEstimator(Protocol):
+    """A network that is causal along rows: output row r depends on input rows ≤ r."""
+
+    def __call__(self, rows: Tensor, cond: Tensor) -> Tensor:
+        """Map input rows (B, H, W) to parameters (B, P, H, W)."""
+
+    def queue(self, cond: Tensor) -> RowQueue:
+        """Return the same function as a queue of rows."""
+
+
+class RowAutoregressive(Bijection):
+    """Transform each row given the rows visited before it.
+
+    Args:
+        order: the natural row that is visited first, second, ...; a permutation of range(H).
+        transform: the elementwise map.
+        passthrough: copy the first row instead of transforming it (the WaveFlow repository);
+            otherwise the first row is transformed given a row of zeros (the NanoFlow repository).
+
+    `x` and `z` (B, H, W) are in natural row order on both sides; `cond` (..., H, W) is in visiting
+    order, since several steps share an order and so one reordered copy.
+    """
+
+    def __init__(
+        self, order: tuple[int, ...], transform: Elementwise, passthrough: bool = False
+    ) -> None:
+        super().__init__()
+        self.order = order
+        self.transform = transform
+        self.passthrough = passthrough
+        self.positions = tuple(sorted(range(len(order)), key=order.__getitem__))
+
+    def forward(self, x: Tensor, cond: Tensor, estimator: RowEstimator) -> tuple[Tensor, Tensor]:
+        """Map x to z; return z and its log-determinant (B,)."""
+        z, log_derivative = self.elementwise(x, cond, estimator)
+        return z, log_derivative.sum(dim=(1, 2))
+
+    def elementwise(
+        self, x: Tensor, cond: Tensor, estimator: RowEstimator
+    ) -> tuple[Tensor, Tensor]:
+        """Like `forward`, with log|dz/dx| of every element (B, H, W) instead of its sum."""
+        x = take_rows(x, self.order)
+        if self.passthrough:
+            params = estimator(x[:, :-1], cond[..., 1:, :])
+            z, log_derivative = self.transform.forward(x[:, 1:], params.to(x.dtype))
+            z = torch.cat([x[:, :1], z], dim=1)
+            log_derivative = F.pad(log_derivative, (0, 0, 1, 0))
+        else:
+            params = estimator(F.pad(x[:, :-1], (0, 0, 1, 0)), cond)
+            z, log_derivative = self.transform.forward(x, params.to(x.dtype))
+        return take_rows(z, self.positions), take_rows(log_derivative, self.positions)
+
+    def inverse(self, z: Tensor, cond: Tensor, estimator: RowEstimator) -> Tensor:
+        """Map z to x, one row after the other."""
+        if self.passthrough:
+            rows = [z[:, self.order[0]]]
+            queue, visits = estimator.queue(cond[..., 1:, :]), self.order[1:]
+        else:
+            rows = [torch.zeros_like(z[:, 0])]
+            queue, visits = estimator.queue(cond), self.order
+        for row in visits:
+            params = queue.step(rows[-1])
+            rows.append(self.transform.inverse(z[:, row], params.to(z.dtype)))
+        return take_rows(torch.stack(rows[-len(self.order) :], dim=1), self.positions)
+
+
+def take_rows(rows: Tensor, order: tuple[int, ...]) -> Tensor:
+    """Return rows (..., H, W) in the given order; the very tensor if that is the natural one."""
+    if order == tuple(range(len(order))):
+        return rows
+    if order == tuple(reversed(range(len(order)))):
+        return rows.flip(-2)  # faster than a gather, and much faster backward
+    return rows.index_select(-2, torch.tensor(order, device=rows.device))
+
+
+def row_orders(n_height: int, n_flows: int, flip_first: bool, bipartize: bool) -> list[tuple]:
+    """Return the order in which each of the K flows visits the rows, and the latent's order.
+
+    The published code permutes x and its conditioning before or after every flow; the products of
+    those permutations give for each flow one order of the natural rows, and nothing need move.
+
+    Args:
+        n_height: rows H; even when `bipartize`.
+        n_flows: flows K.
+        flip_first: permute before each flow (the NanoFlow repository) instead of after it.
+        bipartize: from flow K // 2 on, flip each half of the rows instead of all of them.
+
+    Returns:
+        K + 1 permutations: those of the flows, and that in which the published code stores z.
+    """
+    flip = tuple(reversed(range(n_height)))
+    half = n_height // 2
+    halves = tuple(reversed(range(half))) + tuple(reversed(range(half, n_height)))
+    order: tuple[int, ...] = tuple(range(n_height))
+    orders = []
+    for k in range(n_flows):
+        permutation = halves if bipartize and k >= n_flows // 2 else flip
+        permuted = tuple(order[row] for row in permutation)
+        orders.append(permuted if flip_first else order)
+        order = permuted
+    return [*orders, order]

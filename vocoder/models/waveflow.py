@@ -1,0 +1,226 @@
+"""WaveFlow: a compact flow-based model for raw audio (ICML 2020)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from vocoder.flows.autoregressive import RowAutoregressive, row_orders, take_rows
+from vocoder.flows.elementwise import Affine, AffineSpline, Elementwise
+from vocoder.flows.reshape import fold_rows, unfold_rows
+from vocoder.models.base import FlowModel, standard_normal_log_prob
+from vocoder.nets.upsample import Upsampler, column_mask
+from vocoder.nets.wavenet2d import Estimator, FlowParameters, Head, Residual, WaveNet2d
+from vocoder.registry import register_model
+
+
+@dataclass(frozen=True)
+class RowFlowConfig:
+    """What WaveFlow and NanoFlow have in common."""
+
+    n_mels: int = 80  # mel bands of the conditioning
+    upsample_strides: tuple[int, ...] = (16, 16)  # their product is the hop length in samples
+    channels: int = 64  # residual channels of the estimator
+    n_height: int = 16  # rows that the waveform is folded into; divides the hop length
+    n_layers: int = 8  # layers of the estimator, width dilations 1, 2, 4, ...
+    n_layers_per_cycle: int = 1  # height dilations 1, 2, 4, ... repeat after so many layers
+    n_flows: int = 8
+    transform: Literal["affine", "spline"] = "affine"
+
+    def __post_init__(self) -> None:
+        for name in ("n_mels", "channels", "n_height", "n_layers", "n_layers_per_cycle", "n_flows"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if not self.upsample_strides or min(self.upsample_strides) < 1:
+            raise ValueError(f"upsample_strides must be positive, got {self.upsample_strides}")
+        if self.n_height < 2 or self.hop_length % self.n_height:
+            divisors = [n for n in range(2, self.hop_length) if self.hop_length % n == 0]
+            raise ValueError(
+                f"n_height {self.n_height} does not divide the hop length {self.hop_length} "
+                f"(the product of upsample_strides); use one of {divisors}"
+            )
+
+    @property
+    def hop_length(self) -> int:
+        """Samples per mel frame."""
+        return math.prod(self.upsample_strides)
+
+
+@dataclass(frozen=True)
+class WaveFlowConfig(RowFlowConfig):
+    """WaveFlow: every flow has an estimator of its own."""
+
+    # "shift": each row is transformed given the rows before it, the first given nothing.
+    # "passthrough": the first row of every flow is copied, as in the WaveFlow repository.
+    first_row: Literal["shift", "passthrough"] = "shift"
+    bipartize: bool = False  # from flow n_flows // 2 on, flip each half of the rows by itself
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.bipartize and self.n_height % 2:
+            raise ValueError(f"bipartize needs an even n_height, got {self.n_height}")
+
+
+class RowFlow(FlowModel):
+    """K row-autoregressive flows over a folded waveform.
+
+    Subclasses say which estimators there are and who shares them: `nets` and `heads` have either
+    one entry, which all flows share, or K.
+    """
+
+    first_row: Literal["shift", "passthrough"] = "shift"
+    bipartize = False
+    n_nets: int
+    n_heads: int
+    residual: Residual
+
+    def __init__(self, config: RowFlowConfig) -> None:
+        super().__init__(config)
+        passthrough = self.first_row == "passthrough"
+        transform: Elementwise = Affine() if config.transform == "affine" else AffineSpline()
+        *orders, self.latent_order = row_orders(
+            config.n_height, config.n_flows, flip_first=not passthrough, bipartize=self.bipartize
+        )
+        self.upsample = Upsampler(config.upsample_strides)
+        self.nets = nn.ModuleList(
+            WaveNet2d(
+                config.channels,
+                config.n_mels,
+                config.n_layers,
+                config.n_layers_per_cycle,
+                self.residual,
+            )
+            for _ in range(self.n_nets)
+        )
+        self.heads = nn.ModuleList(
+            Head(config.channels, transform.n_params, scaled=not passthrough)
+            for _ in range(self.n_heads)
+        )
+        self.steps = nn.ModuleList(
+            RowAutoregressive(order, transform, passthrough) for order in orders
+        )
+
+    @property
+    def n_mels(self) -> int:
+        """Mel bands of the conditioning."""
+        return int(self.config.n_mels)
+
+    @property
+    def hop_length(self) -> int:
+        """Samples per mel frame."""
+        return int(self.config.hop_length)
+
+    def forward(self, x: Tensor, cond: Tensor, offset: int = 0) -> tuple[Tensor, Tensor]:
+        """Map audio to noise.
+
+        Args:
+            x: audio (B, N), N a multiple of `n_height`.
+            cond: mel (B, M, F), with hop · F ≥ offset + N.
+            offset: samples between the start of the first frame and that of x. A crop comes with
+                a frame of context on each side, so that its conditioning is that of the whole.
+
+        Returns:
+            z (B, N), where z[n] belongs to sample n, and logdet (B,).
+        """
+        z, log_derivatives = self.trace(x, cond, offset)
+        return z, torch.stack([d.sum(dim=(1, 2)) for d in log_derivatives]).sum(dim=0)
+
+    def trace(self, x: Tensor, cond: Tensor, offset: int = 0) -> tuple[Tensor, list[Tensor]]:
+        """Like `forward`, with each flow's log-derivative of every element: K times (B, H, W)."""
+        rows = fold_rows(x, self.config.n_height)
+        log_derivatives = []
+        with parametrize.cached():
+            c = self._conditioning(cond, x.shape[-1], offset)
+            for step, estimator, flow_cond in self._flows(c, range(self.config.n_flows)):
+                rows, log_derivative = step.elementwise(rows, flow_cond, estimator)
+                log_derivatives.append(log_derivative)
+        return unfold_rows(rows), log_derivatives
+
+    def log_prob_per_sample(self, x: Tensor, cond: Tensor) -> Tensor:
+        """Return the terms (B, N), one per audio sample, whose sum is `log_prob`, in nats."""
+        z, log_derivatives = self.trace(x, cond)
+        return standard_normal_log_prob(z) + unfold_rows(torch.stack(log_derivatives).sum(dim=0))
+
+    def inverse(self, z: Tensor, cond: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Map noise to audio.
+
+        Args:
+            z: (B, N), N a multiple of `n_height` and at most hop · F.
+            cond: mel (B, M, F).
+            lengths: frames (B,) of each item of a padded batch; each item then comes out as it
+                would alone, and what lies beyond its end is unspecified.
+
+        Returns:
+            Audio (B, N).
+        """
+        rows = fold_rows(z, self.config.n_height)
+        mask = None
+        if lengths is not None:
+            columns = lengths * (self.hop_length // self.config.n_height)
+            mask = column_mask(columns, rows.shape[-1]).to(z.dtype)
+        with parametrize.cached():
+            c = self._conditioning(cond, z.shape[-1], 0, lengths)
+            for step, estimator, flow_cond in self._flows(
+                c, reversed(range(self.config.n_flows)), mask
+            ):
+                rows = step.inverse(rows, flow_cond, estimator)
+        return unfold_rows(rows)
+
+    def _conditioning(
+        self, mel: Tensor, n_samples: int, offset: int, lengths: Tensor | None = None
+    ) -> Tensor:
+        """Return the upsampled mel of the wanted samples, folded into rows (B, M, H, W)."""
+        if mel.ndim != 3 or mel.shape[1] != self.n_mels:
+            raise ValueError(f"mel must be (B, {self.n_mels}, F), got {tuple(mel.shape)}")
+        if n_samples % self.config.n_height:
+            raise ValueError(
+                f"{n_samples} samples are not a multiple of the {self.config.n_height} rows"
+            )
+        available = mel.shape[-1] * self.hop_length
+        if offset + n_samples > available:
+            raise ValueError(
+                f"{offset + n_samples} samples need more than {mel.shape[-1]} frames of "
+                f"{self.hop_length} samples"
+            )
+        c = self.upsample(mel, lengths)[..., offset : offset + n_samples]
+        return fold_rows(c, self.config.n_height)
+
+    def _flows(
+        self, cond: Tensor, indices: range | Iterator[int], mask: Tensor | None = None
+    ) -> Iterator[tuple[RowAutoregressive, Estimator, Tensor]]:
+        """Yield each flow's step, estimator and projected conditioning in its visiting order.
+
+        The projection is the costly part of the conditioning, so flows that share a network and an
+        order share it too.
+        """
+        flow_parameters = self._flow_parameters(mask)
+        projections: dict[tuple[int, ...], Tensor] = {}
+        for k in indices:
+            step: RowAutoregressive = self.steps[k]  # type: ignore[assignment]
+            net: WaveNet2d = self.nets[k % self.n_nets]  # type: ignore[assignment]
+            head: Head = self.heads[k % self.n_heads]  # type: ignore[assignment]
+            if self.n_nets > 1:
+                projections.clear()
+            if step.order not in projections:
+                projections[step.order] = net.project(take_rows(cond, step.order))
+            yield step, Estimator(net, head, flow_parameters[k]), projections[step.order]
+
+    def _flow_parameters(self, mask: Tensor | None) -> list[FlowParameters]:
+        return [FlowParameters(mask=mask)] * int(self.config.n_flows)
+
+
+@register_model("waveflow", WaveFlowConfig)
+class WaveFlow(RowFlow):
+    """Row-autoregressive flows, each with an estimator of its own."""
+
+    def __init__(self, config: WaveFlowConfig) -> None:
+        self.first_row, self.bipartize = config.first_row, config.bipartize
+        self.residual = "scaled" if config.first_row == "shift" else "plain"
+        self.n_nets = self.n_heads = config.n_flows
+        super().__init__(config)

@@ -1,0 +1,189 @@
+"""Recipes: what to train and how, as YAML that states only what differs from the defaults."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from vocoder.config import ConfigError, from_dict, suggest, to_dict
+from vocoder.models.waveflow import RowFlowConfig
+from vocoder.presets import MelPreset, get_preset
+from vocoder.registry import find_model
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How a model is trained. The defaults are those of the NanoFlow paper."""
+
+    steps: int = 1_000_000  # optimiser steps
+    batch_size: int = 8  # crops per step, over all processes
+    segment_length: int = 16_000  # samples per crop
+    lr: float = 1e-3  # Adam
+    lr_decay_steps: int = 200_000  # the rate is multiplied by lr_decay_gamma every so many steps
+    lr_decay_gamma: float = 0.5
+    grad_clip: float = 5.0  # largest global norm of the gradient
+    ema_decay: float = 0.9995  # of the averaged weights that are evaluated and shipped; 0: none
+    precision: Literal["auto", "float32", "bf16", "fp16"] = "auto"  # auto: bf16 on a GPU with it
+    seed: int = 1234
+    log_every: int = 50  # steps
+    eval_every: int = 5_000  # steps
+    eval_clips: int = 16  # whole test clips scored during training
+    save_every: int = 5_000  # steps
+    keep_last: int = 3  # checkpoints, besides the best
+    max_bad_steps: int = 20  # non-finite steps in a row that end the run
+
+    def __post_init__(self) -> None:
+        positive = ("steps", "batch_size", "segment_length", "lr", "lr_decay_steps", "grad_clip")
+        intervals = ("log_every", "eval_every", "eval_clips", "save_every", "keep_last")
+        for name in (*positive, *intervals, "max_bad_steps"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+        if not 0 <= self.ema_decay < 1:
+            raise ValueError(f"ema_decay must lie in [0, 1), got {self.ema_decay}")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A model, the mels it hears and its training."""
+
+    name: str
+    description: str
+    model: str  # registered name
+    config: RowFlowConfig
+    preset: MelPreset
+    train: TrainConfig = field(default_factory=TrainConfig)
+
+    def __post_init__(self) -> None:
+        for ours, theirs in (("hop_length", "hop_length"), ("n_mels", "n_mels")):
+            mine, wanted = getattr(self.config, ours), getattr(self.preset, theirs)
+            if mine != wanted:
+                key = "upsample_strides" if ours == "hop_length" else ours
+                raise ConfigError(
+                    f"model.{key}: gives {ours} {mine}, but the preset {self.preset.name} "
+                    f"has {wanted}"
+                )
+        if self.train.segment_length % self.config.n_height:
+            below = self.train.segment_length // self.config.n_height * self.config.n_height
+            raise ConfigError(
+                f"train.segment_length: {self.train.segment_length} is not a multiple of the "
+                f"{self.config.n_height} rows; use {below or self.config.n_height}"
+            )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the recipe with every field spelt out, ready for JSON."""
+        return {
+            "name": self.name,
+            "description": self.description,
+            "model": {"name": self.model, **to_dict(self.config)},
+            "preset": self.preset.to_dict(),
+            "train": to_dict(self.train),
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any], name: str = "") -> Recipe:
+        """Build a recipe from the mapping of a YAML file, or from what `to_dict` gave.
+
+        Raises:
+            ConfigError: an unknown key, model or preset, or a value that does not fit.
+        """
+        known = [field.name for field in dataclasses.fields(cls) if field.name != "config"]
+        for key in values:
+            if key not in known:
+                raise ConfigError(f"{key}: unknown key{suggest(key, known)}")
+        model = values.get("model")
+        if not isinstance(model, Mapping) or not isinstance(model.get("name"), str):
+            raise ConfigError("model.name: missing; name the model to train")
+        config_class = find_model(model["name"])[1]
+        settings = {key: value for key, value in model.items() if key != "name"}
+        preset = values.get("preset", "tacotron2-22k")
+        return cls(
+            name=str(values.get("name", name)),
+            description=str(values.get("description", "")),
+            model=model["name"],
+            config=from_dict(config_class, settings, "model"),
+            preset=(
+                MelPreset.from_dict(preset)
+                if isinstance(preset, Mapping)
+                else get_preset(str(preset))
+            ),
+            train=from_dict(TrainConfig, values.get("train", {}), "train"),
+        )
+
+
+def recipes_folder() -> Path:
+    """Return the folder of the shipped recipes, installed or in a checkout."""
+    package = Path(__file__).parent
+    installed = package / "recipes"
+    return installed if installed.is_dir() else package.parent / "recipes"
+
+
+def list_recipes() -> list[str]:
+    """Return the names of the shipped recipes, such as "ljspeech/nanoflow"."""
+    folder = recipes_folder()
+    return sorted(path.relative_to(folder).with_suffix("").as_posix() for path in _yaml(folder))
+
+
+def _yaml(folder: Path) -> list[Path]:
+    return list(folder.glob("*/*.yaml"))
+
+
+def recipe_path(name_or_path: str | Path) -> Path:
+    """Return the file of a recipe, shipped or the caller's own.
+
+    Raises:
+        ConfigError: there is no such recipe.
+    """
+    path = Path(name_or_path)
+    if path.suffix in (".yaml", ".yml"):
+        if not path.is_file():
+            raise ConfigError(f"{path}: no such recipe file")
+        return path
+    names = list_recipes()
+    if str(name_or_path) not in names:
+        raise ConfigError(
+            f"unknown recipe {str(name_or_path)!r}"
+            f"{suggest(str(name_or_path), names)}; `vocoder recipes` lists them"
+        )
+    return recipes_folder() / f"{name_or_path}.yaml"
+
+
+def load_recipe(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Load a recipe by name or from a YAML file.
+
+    Args:
+        name_or_path: such as "ljspeech/nanoflow" or "my.yaml".
+        overrides: "key.path=value" each, such as "train.lr=1e-4" or "model.channels=32".
+
+    Raises:
+        ConfigError: no such recipe, not YAML, or an unknown or ill-fitting key.
+    """
+    path = recipe_path(name_or_path)
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        problem = " ".join(str(error).split())
+        raise ConfigError(f"{path}: not valid YAML: {problem}") from None
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: expected a mapping with the key `model`")
+    for override in overrides:
+        _apply(values, override)
+    shipped = path.parent.parent == recipes_folder()
+    name = f"{path.parent.name}/{path.stem}" if shipped else path.stem
+    return Recipe.from_dict(values, name)
+
+
+def _apply(values: dict[str, Any], override: str) -> None:
+    key, equals, value = override.partition("=")
+    if not equals or not key:
+        raise ConfigError(f"override {override!r}: expected key=value, such as train.lr=1e-4")
+    *parents, leaf = key.split(".")
+    for parent in parents:
+        values = values.setdefault(parent, {})
+        if not isinstance(values, dict):
+            raise ConfigError(f"override {key}: {parent!r} has no keys of its own")
+    values[leaf] = value
