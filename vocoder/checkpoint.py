@@ -218,7 +218,7 @@ def read_tensors(path: Path, prefix: str, device: str | torch.device) -> dict[st
 
 
 def check_tensors(expected: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> None:
-    """Raise a ValueError that lists missing, unexpected and mis-shaped tensors, if there are any."""
+    """Raise a ValueError that lists missing, unexpected and mis-shaped tensors, if any."""
     missing = sorted(expected.keys() - given.keys())
     unexpected = sorted(given.keys() - expected.keys())
     misshapen = [

@@ -120,7 +120,9 @@ def _read_config(settings: Mapping[str, Any], state: Mapping[str, Tensor]) -> tu
         )
     values: dict[str, Any] = {}
     for ours, theirs in _FIELDS.items():
-        values |= {ours: settings[name] for name in theirs if name in settings}
+        for name in theirs:
+            if name in settings:
+                values[ours] = settings[name]
     for required in ("channels", "n_height", "n_layers", "n_flows"):
         if required not in values:
             raise VocoderError(f"official config: {_FIELDS[required][0]} is missing")

@@ -19,7 +19,7 @@ class RowQueue(Protocol):
     """A causal estimator that is fed one row at a time."""
 
     def step(self, row: Tensor) -> Tensor:
-        """Take the next input row (B, W); return the parameters (B, P, W) of the row it predicts."""
+        """Take the next input row (B, W); return the parameters (B, P, W) of the row after it."""
 
 
 class RowEstimator(Protocol):
@@ -97,7 +97,9 @@ def take_rows(rows: Tensor, order: tuple[int, ...]) -> Tensor:
     return rows.index_select(-2, torch.tensor(order, device=rows.device))
 
 
-def row_orders(n_height: int, n_flows: int, flip_first: bool, bipartize: bool) -> list[tuple]:
+def row_orders(
+    n_height: int, n_flows: int, flip_first: bool, bipartize: bool
+) -> list[tuple[int, ...]]:
     """Return the order in which each of the K flows visits the rows, and the latent's order.
 
     The published code permutes x and its conditioning before or after every flow; the products of

@@ -33,14 +33,15 @@ class FlowIndicator(nn.Module):
 
     def forward(self, mask: Tensor | None = None) -> list[FlowParameters]:
         """Return the parameters of every flow, with `mask` in each."""
-        shift = self.shift
-        if shift is None:
-            shift = torch.stack([project(self.embedding) for project in self.projections], dim=1)
+        shift = self._project() if self.shift is None else self.shift
         return [FlowParameters(s, g, mask) for s, g in zip(shift, self.gate, strict=True)]
 
     def fold(self) -> None:
         """Replace embedding and projections by the K · L · 2C shifts that they amount to."""
-        shifts = torch.stack([flow.shift for flow in self()])  # type: ignore[arg-type]
-        self.shift = nn.Parameter(shifts.detach())
+        self.shift = nn.Parameter(self._project().detach())
         del self.embedding
         self.projections = nn.ModuleList()
+
+    def _project(self) -> Tensor:
+        """Return the shifts (K, L, 2C)."""
+        return torch.stack([project(self.embedding) for project in self.projections], dim=1)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, cast
 
 import torch
 import torch.nn.functional as F
@@ -61,9 +61,13 @@ class WaveNet2d(nn.Module):
 
     def project(self, cond: Tensor) -> Tensor:
         """Project the conditioning (B, M, H, W) for all layers at once: (B, L · 2C, H, W)."""
-        weight = torch.cat([layer.cond.weight for layer in self.layers])
-        bias = torch.cat([layer.cond.bias for layer in self.layers])
+        projections = [layer.cond for layer in self._layers()]
+        weight = torch.cat([projection.weight for projection in projections])
+        bias = torch.cat([projection.bias for projection in projections])
         return F.conv2d(cond, weight, bias)
+
+    def _layers(self) -> list[GatedLayer]:
+        return cast("list[GatedLayer]", list(self.layers))
 
     def forward(
         self,
@@ -84,7 +88,7 @@ class WaveNet2d(nn.Module):
         h = self.front(rows.unsqueeze(1))
         skips = torch.zeros_like(h)
         conds = cond.chunk(len(self.layers), dim=1)
-        for i, (layer, layer_cond) in enumerate(zip(self.layers, conds, strict=True)):
+        for i, (layer, layer_cond) in enumerate(zip(self._layers(), conds, strict=True)):
             if flow.mask is not None:
                 h = h * flow.mask
             bias = layer.conv.bias if flow.shift is None else layer.conv.bias + flow.shift[i]
@@ -111,9 +115,9 @@ class GatedLayer(nn.Module):
         super().__init__()
         self.dilation = dilation
         self.residual = residual
-        self.conv = weight_norm(nn.Conv2d(channels, 2 * channels, 3))
-        self.cond = weight_norm(nn.Conv2d(n_mels, 2 * channels, 1))
-        self.res_skip = weight_norm(nn.Conv2d(channels, 2 * channels, 1))
+        self.conv: Any = weight_norm(nn.Conv2d(channels, 2 * channels, 3))
+        self.cond: Any = weight_norm(nn.Conv2d(n_mels, 2 * channels, 1))
+        self.res_skip: Any = weight_norm(nn.Conv2d(channels, 2 * channels, 1))
 
     def convolve(self, rows: Tensor, bias: Tensor, row_dilation: int) -> Tensor:
         """Convolve rows (B, C, H + 2 · row_dilation, W) to (B, 2C, H, W)."""

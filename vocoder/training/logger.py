@@ -1,0 +1,77 @@
+"""What a run tells: a JSON line and TensorBoard scalars per log step, sounds and pictures."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vocoder.atomic import atomic_path
+
+
+class RunLogger:
+    """Writes `log.jsonl` and `tensorboard/` in the folder of a run.
+
+    Args:
+        run_dir: the run's folder.
+        step: where the run (re)starts; what an interrupted run told of later steps is dropped.
+        enabled: false in all processes but one.
+    """
+
+    def __init__(self, run_dir: Path, step: int, enabled: bool) -> None:
+        self.enabled = enabled
+        if not enabled:
+            return
+        from torch.utils.tensorboard import SummaryWriter
+
+        self.path = run_dir / "log.jsonl"
+        _drop_lines_after(self.path, step)
+        self.lines = self.path.open("a", encoding="utf-8")
+        self.board = SummaryWriter(str(run_dir / "tensorboard"), purge_step=step + 1)
+
+    def scalars(self, step: int, values: dict[str, Any]) -> None:
+        """Log numbers, or lists of numbers, of a step."""
+        if not self.enabled:
+            return
+        self.lines.write(json.dumps({"step": step, **values}) + "\n")
+        self.lines.flush()
+        for name, value in values.items():
+            items = enumerate(value) if isinstance(value, list) else [("", value)]
+            for index, item in items:
+                self.board.add_scalar(f"{name}/{index}" if index != "" else name, item, step)
+
+    def audio(self, step: int, name: str, audio: Tensor, sample_rate: int) -> None:
+        """Log a sound (N,)."""
+        if self.enabled:
+            self.board.add_audio(name, audio[None], step, sample_rate=sample_rate)
+
+    def mel(self, step: int, name: str, mel: Tensor) -> None:
+        """Log a mel-spectrogram (M, F) as a grey picture, low frequencies below."""
+        if self.enabled:
+            low, high = mel.aminmax()
+            picture = ((mel - low) / (high - low).clamp(min=1e-6)).flip(0)
+            self.board.add_image(name, picture[None].to(torch.float32), step)
+
+    def close(self) -> None:
+        """Write what is still in memory."""
+        if self.enabled:
+            self.lines.close()
+            self.board.close()
+
+
+def _drop_lines_after(path: Path, step: int) -> None:
+    """Keep the whole lines up to `step`; a killed run may have left half of one."""
+    if not path.is_file():
+        return
+    kept = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            if json.loads(line)["step"] <= step:
+                kept.append(line + "\n")
+        except ValueError:
+            continue
+    with atomic_path(path) as temporary:
+        temporary.write_text("".join(kept), encoding="utf-8")
