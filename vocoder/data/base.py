@@ -10,6 +10,7 @@ A preprocessed corpus is a folder:
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import re
 from collections.abc import Callable, Iterable, Sequence
@@ -153,7 +154,7 @@ class Manifest:
 
     def to_json(self) -> str:
         """Return the text of the file, one line for each utterance."""
-        seconds = {split: 0.0 for split in SPLITS}
+        seconds = dict.fromkeys(SPLITS, 0.0)
         lines = []
         for utterance in self.utterances:
             length = utterance.n_samples / self.preset.sample_rate
@@ -209,7 +210,7 @@ class Manifest:
             for index, item in enumerate(items)
         )
         ids = [utterance.id for utterance in utterances]
-        if not ids or any(a >= b for a, b in zip(ids, ids[1:], strict=False)):
+        if not ids or any(a >= b for a, b in itertools.pairwise(ids)):
             raise VocoderError(f"{where}: utterances must be some, different, and sorted by id")
         return cls(
             name=_field(values, "name", str, where),
@@ -270,8 +271,8 @@ class Corpus:
             text = path.read_bytes()
         except (FileNotFoundError, NotADirectoryError):
             raise VocoderError(
-                f"{folder}: not a preprocessed corpus (no manifest.json); run `vocoder preprocess`, "
-                "which also continues one that was stopped"
+                f"{folder}: no preprocessed corpus (it has no manifest.json); make it, or finish one "
+                "that was stopped, with `vocoder preprocess`"
             ) from None
         return cls(folder, Manifest.from_json(text, str(path)))
 
@@ -306,7 +307,7 @@ class Corpus:
         Raises:
             VocoderError: the file is missing, damaged or of another length.
         """
-        return map_array(self.audio_path(utterance.id), np.int16, (utterance.n_samples,))
+        return map_array(audio_path(self.folder, utterance.id), np.int16, (utterance.n_samples,))
 
     def mel(self, utterance: Utterance) -> npt.NDArray[np.float32]:
         """Map the mel-spectrogram (M, F), float32.
@@ -315,15 +316,17 @@ class Corpus:
             VocoderError: the file is missing, damaged or of another shape.
         """
         shape = (self.preset.n_mels, utterance.n_frames)
-        return map_array(self.mel_path(utterance.id), np.float32, shape)
+        return map_array(mel_path(self.folder, utterance.id), np.float32, shape)
 
-    def audio_path(self, identity: str) -> Path:
-        """Return where the audio of a clip is kept."""
-        return self.folder / "audio" / f"{identity}.npy"
 
-    def mel_path(self, identity: str) -> Path:
-        """Return where the mel of a clip is kept."""
-        return self.folder / "mels" / f"{identity}.npy"
+def audio_path(folder: Path, identity: str) -> Path:
+    """Return where a corpus keeps the audio of a clip."""
+    return folder / "audio" / f"{identity}.npy"
+
+
+def mel_path(folder: Path, identity: str) -> Path:
+    """Return where a corpus keeps the mel of a clip."""
+    return folder / "mels" / f"{identity}.npy"
 
 
 def map_array(path: Path, dtype: Any, shape: Sequence[int]) -> npt.NDArray[Any]:

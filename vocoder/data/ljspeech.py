@@ -4,7 +4,7 @@
     wavs/ID.wav        or ID.flac
 
 The published split of NanoFlow and WaveFlow takes the ids in sorted order: the first 1310 of 13,100
-are the test, the rest the training. Their code puts one clip into both; here it is in the test alone.
+are the test, the rest the training. Their code puts one clip into both; here it is a test clip.
 """
 
 from __future__ import annotations

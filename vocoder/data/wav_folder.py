@@ -53,8 +53,8 @@ def read_wav_folder(source: Path, test_clips: int | None, seed: int) -> Listing:
 def clip_ids(relative_paths: Iterable[PurePath]) -> dict[str, PurePath]:
     """Give every path a different id that is fit for a file name, on any file system.
 
-    `anna/take 1.wav` becomes `anna-take 1`. Where several paths would share an id, or differ only in
-    case, each of them gets `~` and a hash of its path, as do names that were cut or left empty.
+    `anna/take 1.wav` becomes `anna-take 1`. Where several paths would share an id, or differ only
+    in case, each of them gets `~` and a hash of its path, as do names that were cut or left empty.
     """
     paths = list(relative_paths)
     slugs = [_slug(path) for path in paths]
