@@ -29,7 +29,7 @@ def read_wav(
 ) -> tuple[npt.NDArray[np.float32], int]:
     """Read a sound file as mono float32.
 
-    Reads what libsndfile reads: WAV with 8, 16, 24 or 32-bit integers or floats, FLAC, OGG and more.
+    Reads what libsndfile reads: WAV of 8, 16, 24 or 32-bit integers or floats, FLAC, OGG and more.
     Channels are averaged. Resampling to another rate is logged once for each pair of rates.
 
     Args:

@@ -1,8 +1,9 @@
 """The mel-spectrogram recipes of the field, as data.
 
-Two recipes that look equal often are not; `preset_difference` says in what. The numbers were read in
-the code of the projects, not in their papers. What a project does to the audio before, or to the mel
-after, its extractor (peak normalisation, z-scores) is told in `description` and is not done here.
+Two recipes that look equal often are not; `preset_difference` says in what. The numbers were read
+in the code of the projects, not in their papers. What a project does to the audio before its
+extractor, or to the mel after it (peak normalisation, z-scores), is told in `description` and is
+not done here.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from vocoder.errors import VocoderError
 class MelPreset:
     """How audio becomes a mel-spectrogram.
 
-    With X the short-time Fourier transform (periodic Hann window, not normalised) and W the filters:
+    With X the short-time Fourier transform (periodic Hann window, unnormalised) and W the filters:
 
         P = max(|X|² + power_offset, power_floor)
         x = W √P  ("magnitude")  or  W P  ("power")
