@@ -27,7 +27,7 @@ import numpy as np
 import soundfile
 
 SAMPLE_RATE = 22050
-SECONDS = (2.0, 9.0)  # shorter and longer clips are left out
+SHORTEST = 2.0  # seconds; shorter clips are left out
 MARGIN = 0.05  # seconds of silence kept before and after the speech
 
 
@@ -344,7 +344,8 @@ def make(arguments: argparse.Namespace) -> tuple[int, float]:
         while not enough(arguments, len(rows), seconds):
             batch = list(itertools.islice(orders, 64))
             for order, length, data in pool.imap(encode, batch, chunksize=4):
-                if enough(arguments, len(rows), seconds) or not SECONDS[0] <= length <= SECONDS[1]:
+                fits = SHORTEST <= length <= arguments.longest
+                if not fits or enough(arguments, len(rows), seconds):
                     continue
                 identity = f"ES{len(rows) + 1:06d}"
                 (wavs / f"{identity}.{arguments.format}").write_bytes(data)
@@ -366,11 +367,14 @@ def main() -> None:
     size = parser.add_mutually_exclusive_group()
     size.add_argument("--hours", type=float, default=1.0, help="length of the corpus (default 1)")
     size.add_argument("--clips", type=int, help="number of clips, instead of hours")
+    parser.add_argument("--longest", type=float, default=9.0, help="seconds of a clip (default 9)")
     parser.add_argument("--seed", type=int, default=0, help="another seed gives other sentences")
     parser.add_argument("--format", choices=("wav", "flac"), default="wav")
     parser.add_argument("--voice", default="en-us", help="see `espeak-ng --voices` (default en-us)")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes")
     arguments = parser.parse_args()
+    if arguments.longest <= SHORTEST:
+        parser.error(f"--longest must be more than {SHORTEST:g} seconds")
     if shutil.which("espeak-ng") is None:
         sys.exit("make_espeak_corpus: espeak-ng is not installed; `apt install espeak-ng`")
     if (arguments.out / "metadata.csv").exists():
