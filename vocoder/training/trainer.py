@@ -149,7 +149,8 @@ class Trainer:
         """Return all that resuming needs beyond the averaged weights."""
         state = self.optimizer.state_dict()["state"]
         tensors = {f"adam.{i}.{key}": value for i, s in state.items() for key, value in s.items()}
-        tensors |= {f"weights.{name}": t for name, t in self.model.state_dict().items()}
+        if self.average is not self.model:
+            tensors |= {f"weights.{name}": t for name, t in self.model.state_dict().items()}
         return TrainingState(
             tensors,
             {
@@ -169,7 +170,8 @@ class Trainer:
             for name, tensor in state.tensors.items()
             if name.startswith("weights.")
         }
-        self.model.load_state_dict(weights)
+        if self.average is not self.model:
+            self.model.load_state_dict(weights)
         moments: dict[int, dict[str, Tensor]] = {}
         for name, tensor in state.tensors.items():
             if name.startswith("adam."):
@@ -239,8 +241,7 @@ class Trainer:
                 f"{path}: was trained on another corpus ({state.values['corpus']}, now "
                 f"{self._corpus_facts()}); use --init-from in a new folder"
             )
-        if self.average is not self.model:
-            self.average.load_state_dict(saved.model.state_dict())
+        self.average.load_state_dict(saved.model.state_dict())
         self.load_state_dict(state)
         self.step = saved.step
 

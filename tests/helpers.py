@@ -1,0 +1,118 @@
+"""What several test files need."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from vocoder.data.base import Manifest, Utterance
+from vocoder.mel import MelSpectrogram
+from vocoder.models.nanoflow import NanoFlow, NanoFlowConfig
+from vocoder.models.waveflow import RowFlow, WaveFlow, WaveFlowConfig
+from vocoder.presets import get_preset
+from vocoder.recipe import Recipe
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+def golden(name: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Return the tensors of a reference file and the configuration in its header."""
+    path = GOLDEN / f"{name}.safetensors"
+    with safetensors.safe_open(path, framework="pt") as file:
+        config = json.loads((file.metadata() or {}).get("config", "{}"))
+    return safetensors.torch.load_file(path), config
+
+
+def perturb(model: nn.Module, seed: int = 0, size: float = 0.2) -> nn.Module:
+    """Move every parameter, so that no zero-initialised layer hides an error."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter += size * torch.randn(parameter.shape, generator=generator).to(parameter)
+    return model
+
+
+def tiny_models() -> dict[str, RowFlow]:
+    """Return one small perturbed model in float64 of every family, hop 24, 4 mel bands."""
+    shape = {"n_mels": 4, "upsample_strides": (4, 6), "channels": 4, "n_layers": 3}
+    configs = {
+        "waveflow": WaveFlowConfig(**shape, n_height=6, n_flows=3),
+        "waveflow-cycle": WaveFlowConfig(**shape, n_height=8, n_flows=2, n_layers_per_cycle=3),
+        "waveflow-passthrough": WaveFlowConfig(
+            **shape, n_height=6, n_flows=3, first_row="passthrough"
+        ),
+        "waveflow-bipartize": WaveFlowConfig(
+            **shape, n_height=6, n_flows=5, first_row="passthrough", bipartize=True
+        ),
+        "waveflow-shift-bipartize": WaveFlowConfig(**shape, n_height=4, n_flows=3, bipartize=True),
+        "nanoflow-naive": NanoFlowConfig(**shape, n_height=6, n_flows=3, variant="naive"),
+        "nanoflow-decomposed": NanoFlowConfig(**shape, n_height=4, n_flows=4, variant="decomposed"),
+        "nanoflow": NanoFlowConfig(**shape, n_height=6, n_flows=3, flow_embedding=5),
+        "nanoflow-cycle": NanoFlowConfig(
+            **shape, n_height=12, n_flows=2, flow_embedding=5, n_layers_per_cycle=2
+        ),
+        "nanoflow-spline": NanoFlowConfig(
+            **shape, n_height=6, n_flows=2, flow_embedding=5, transform="spline"
+        ),
+    }
+    torch.manual_seed(0)
+    return {name: perturb(_build(config)).double() for name, config in configs.items()}
+
+
+def _build(config: WaveFlowConfig | NanoFlowConfig) -> RowFlow:
+    return NanoFlow(config) if isinstance(config, NanoFlowConfig) else WaveFlow(config)
+
+
+def audio_and_mel(model: RowFlow, n_frames: int = 3, batch: int = 2) -> tuple[Tensor, Tensor]:
+    """Return random audio (B, N) and mel (B, M, F) that fit each other, in float64."""
+    generator = torch.Generator().manual_seed(1)
+    audio = torch.randn(batch, n_frames * model.hop_length, generator=generator).double()
+    mel = torch.randn(batch, model.n_mels, n_frames, generator=generator).double()
+    return 0.3 * audio, mel
+
+
+def make_corpus(folder: Path, n_clips: int = 5, seconds: float = 0.5) -> Path:
+    """Write a preprocessed corpus of noisy tones; the first clip is the test."""
+    preset = get_preset("tacotron2-22k")
+    analyse = MelSpectrogram(preset)
+    generator = np.random.default_rng(0)
+    n_samples = int(seconds * preset.sample_rate) // preset.hop_length * preset.hop_length
+    (folder / "audio").mkdir(parents=True)
+    (folder / "mels").mkdir()
+    utterances = []
+    for i in range(n_clips):
+        time = np.arange(n_samples) / preset.sample_rate
+        tone = 0.3 * np.sin(2 * np.pi * 110 * (i + 1) * time)
+        audio = tone + 0.03 * generator.standard_normal(n_samples)
+        pcm = (audio * 32767).astype(np.int16)
+        mel = analyse(torch.from_numpy(pcm.astype(np.float32) / 32768)).numpy()
+        np.save(folder / "audio" / f"clip{i}.npy", pcm)
+        np.save(folder / "mels" / f"clip{i}.npy", mel)
+        split = "train" if i else "test"
+        utterances.append(Utterance(f"clip{i}", split, n_samples, mel.shape[1]))
+    manifest = Manifest("wavs", preset, 0, "the first clip is the test", tuple(utterances))
+    (folder / "manifest.json").write_text(manifest.to_json(), encoding="utf-8")
+    return folder
+
+
+def tiny_recipe(**train: Any) -> Recipe:
+    """Return a recipe whose training step takes milliseconds."""
+    settings = {
+        "steps": 6,
+        "batch_size": 2,
+        "segment_length": 1024,
+        "log_every": 2,
+        "eval_every": 4,
+        "save_every": 2,
+        "eval_clips": 1,
+        "ema_decay": 0.9,
+    }
+    model = {"name": "nanoflow", "channels": 4, "n_layers": 2, "n_flows": 2, "flow_embedding": 4}
+    return Recipe.from_dict({"model": model, "train": settings | train}, "test")
