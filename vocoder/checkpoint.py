@@ -211,7 +211,9 @@ def read_tensors(path: Path, prefix: str, device: str | torch.device) -> dict[st
     """Return the tensors whose name starts with `prefix`, without it."""
     with safetensors.safe_open(path, framework="pt", device=str(device)) as file:
         return {
-            name.removeprefix(prefix): file.get_tensor(name)
+            # Cloned, since a view of the file is not aligned as fresh memory is: it could compute
+            # other last bits, and would change or crash with the file.
+            name.removeprefix(prefix): file.get_tensor(name).clone()
             for name in file.keys()  # noqa: SIM118 (not a dict)
             if name.startswith(prefix)
         }

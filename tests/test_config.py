@@ -1,0 +1,108 @@
+"""Typed configuration: conversions, and refusals that name the key."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vocoder.config import ConfigError, from_dict, to_dict
+
+
+@dataclass(frozen=True)
+class Inner:
+    rate: float = 1.0
+    kind: Literal["a", "b"] = "a"
+
+
+@dataclass(frozen=True)
+class Outer:
+    count: int = 1
+    on: bool = False
+    name: str = "x"
+    limit: float | None = None
+    sizes: tuple[int, ...] = (1,)
+    inner: Inner = Inner()  # noqa: RUF009 (frozen)
+
+    def __post_init__(self) -> None:
+        if self.count < 0:
+            raise ValueError("count must not be negative")
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "value"),
+    [
+        ("count", "3", 3),
+        ("count", "1e3", 1000),
+        ("count", 2.0, 2),
+        ("count", 2**70, 2**70),
+        ("on", "True", True),
+        ("limit", "1e-3", 1e-3),
+        ("limit", "none", None),
+        ("limit", None, None),
+        ("sizes", "[3, 4]", (3, 4)),
+        ("sizes", "5,6", (5, 6)),
+        ("sizes", [7], (7,)),
+    ],
+)
+def test_conversion_by_the_type_of_the_field(key: str, text: object, value: object) -> None:
+    result = getattr(from_dict(Outer, {key: text}), key)
+    assert result == value
+    assert type(result) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"cuont": 1}, "cuont: unknown key; did you mean 'count'?"),
+        ({"count": "many"}, "count: expected int, got 'many'"),
+        ({"count": 1.5}, "count: expected int, got 1.5"),
+        ({"count": True}, "count: expected int, got True"),
+        ({"count": "nan"}, "count: expected int, got 'nan'"),
+        ({"count": "inf"}, "count: expected int, got 'inf'"),
+        ({"on": 1}, "on: expected bool, got 1"),
+        ({"name": 3}, "name: expected str, got 3"),
+        ({"sizes": 3}, "sizes: expected a list, got 3"),
+        ({"sizes": ["a"]}, "sizes[0]: expected int, got 'a'"),
+        ({"inner": {"rate": "fast"}}, "inner.rate: expected float, got 'fast'"),
+        ({"inner": {"kind": "c"}}, "inner.kind: 'c' is not one of 'a', 'b'"),
+        ({"inner": 3}, "inner: expected a mapping, got 3"),
+        ({"count": -1}, "Outer: count must not be negative"),
+    ],
+)
+def test_refusal_names_the_key(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        from_dict(Outer, values)
+    assert str(caught.value) == message
+
+
+@given(
+    st.builds(
+        Outer,
+        count=st.integers(min_value=0),
+        on=st.booleans(),
+        name=st.text(),
+        limit=st.none() | st.floats(allow_nan=False),
+        sizes=st.lists(st.integers()).map(tuple),
+        inner=st.builds(Inner, rate=st.floats(allow_nan=False), kind=st.sampled_from("ab")),
+    )
+)
+def test_round_trip(config: Outer) -> None:
+    assert from_dict(Outer, to_dict(config)) == config
+
+
+plain = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+)
+
+
+@given(st.dictionaries(st.sampled_from([*to_dict(Outer()), "other"]), plain) | plain)
+def test_anything_else_is_a_config_error(values: Any) -> None:
+    try:
+        from_dict(Outer, values)
+    except ConfigError as error:
+        assert "\n" not in str(error)

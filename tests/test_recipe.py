@@ -1,0 +1,89 @@
+"""Recipes by name, with overrides, and their refusals."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from vocoder.config import ConfigError
+from vocoder.recipe import Recipe, list_recipes, load_recipe, recipe_path
+from vocoder.registry import find_model
+
+
+@pytest.mark.parametrize("name", list_recipes())
+def test_shipped_recipes(name: str) -> None:
+    recipe = load_recipe(name)
+    assert recipe.name == name
+    assert recipe.description
+    assert Recipe.from_dict(json.loads(json.dumps(recipe.to_dict()))) == recipe
+    written = yaml.safe_load(recipe_path(name).read_text())
+    defaults = Recipe.from_dict({"model": {"name": recipe.model}, "train": {}}).to_dict()
+    for section in ("model", "train"):
+        for key, value in written.get(section, {}).items():
+            if key != "name":
+                same = getattr(recipe.config if section == "model" else recipe.train, key)
+                assert same != defaults[section][key], f"{section}.{key}={value} is the default"
+
+
+def test_the_published_recipes_are_the_published_models() -> None:
+    published = {
+        "ljspeech/waveflow-r64": 5_950_180,
+        "ljspeech/waveflow-r128": 22_385_892,
+        "ljspeech/nanoflow-naive": 2_798_408,
+        "ljspeech/nanoflow-decomposed": 2_800_228,
+        "ljspeech/nanoflow": 3_865_188,
+        "ljspeech/nanoflow-k16": 4_936_324,
+    }
+    for name, count in published.items():
+        recipe = load_recipe(name)
+        model = find_model(recipe.model)[0](recipe.config)
+        assert model.n_parameters() == count
+
+
+def test_overrides() -> None:
+    recipe = load_recipe("ljspeech/nanoflow", ("train.lr=1e-4", "model.channels=32"))
+    assert (recipe.train.lr, recipe.config.channels) == (1e-4, 32)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("train.stepz=3", r"train\.stepz: unknown key; did you mean 'steps'\?"),
+        ("train.lr=fast", r"train\.lr: expected float, got 'fast'"),
+        ("train.lr=-1", "train: lr must be positive"),
+        ("train=3", "train: expected a mapping"),
+        ("model.name=nanoflaw", "unknown model 'nanoflaw'; did you mean 'nanoflow'"),
+        ("model.name=base", "unknown model 'base'"),
+        ("model.name=../../x", "unknown model"),
+        ("model.n_height=15", "15 does not divide the hop length 256 .* use one of"),
+        ("model.upsample_strides=5,55", "does not divide the hop length 275 .*5, 11, 25, 55"),
+        ("model.upsample_strides=16,32", "upsample_strides: gives hop_length 512, but .* 256"),
+        ("model.n_mels=100", "n_mels: gives n_mels 100, but the preset tacotron2-22k has 80"),
+        ("preset=tacotron-22k", "did you mean 'tacotron2-22k'"),
+        ("train.segment_length=1001", "1001 is not a multiple of the 16 rows; use 992"),
+        ("lr", "expected key=value"),
+        ("description.x=1", "'description' has no keys"),
+    ],
+)
+def test_refusals_name_key_and_remedy(override: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message) as caught:
+        load_recipe("ljspeech/nanoflow", (override,))
+    assert "\n" not in str(caught.value)
+
+
+def test_unknown_recipe_and_bad_file(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="did you mean 'ljspeech/nanoflow'"):
+        load_recipe("ljspeech/nanflow")
+    with pytest.raises(ConfigError, match="no such recipe file"):
+        load_recipe(tmp_path / "none.yaml")
+    bad = tmp_path / "bad.yaml"
+    for text in ("a: b: c", "!!python/object/apply:os.system ['true']", "- 1", "3", ""):
+        bad.write_text(text)
+        with pytest.raises(ConfigError, match=r"bad\.yaml"):
+            load_recipe(bad)
+    bad.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ConfigError, match=r"bad\.yaml"):
+        load_recipe(bad)
