@@ -4,7 +4,7 @@
 
 Both read each clip, compute its mel by the preset tacotron2-22k and save it; `vocoder preprocess`
 also saves the audio, keeps its journal and can be killed. Times are of the processor, so that other
-programs disturb them less; each way runs several times in turn, the median counts.
+programs disturb them less; each way runs several times in turn, and its best time counts.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ os.environ["OMP_NUM_THREADS"] = "1"  # before numpy is loaded
 
 import argparse
 import shutil
-import statistics
 import tempfile
 import time
 from collections.abc import Callable

@@ -271,8 +271,8 @@ class Corpus:
             text = path.read_bytes()
         except (FileNotFoundError, NotADirectoryError):
             raise VocoderError(
-                f"{folder}: no preprocessed corpus (it has no manifest.json); make it, or finish one "
-                "that was stopped, with `vocoder preprocess`"
+                f"{folder}: no preprocessed corpus (there is no manifest.json); make it, or finish "
+                "what was stopped, with `vocoder preprocess`"
             ) from None
         return cls(folder, Manifest.from_json(text, str(path)))
 

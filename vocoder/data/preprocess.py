@@ -422,7 +422,7 @@ class Maker:
             )
         samples, n_clipped = float_to_int16(audio[:n_samples])
         # The mel is that of the audio as stored, which is what training sees.
-        stored = torch.from_numpy(samples).to(torch.float32) / 32768
+        stored = torch.from_numpy(samples.astype(np.float32)).mul_(1 / 32768)
         with torch.inference_mode():
             mel = MelSpectrogram(self.preset)(stored).numpy()
         _write_array(audio_path(self.out, clip.id), samples)
