@@ -11,10 +11,11 @@ from vocoder.presets import MelPreset, get_preset
 # Speech in natural logarithms, whatever its gain: from the median to the loudest cells there are 2
 # to 6.5 nats, from band to band 0.2 to 0.6, and the product of both lies in 0.7 to 2.7. A log10
 # mel has 1/2.3 of each. Measured on clean, noisy, quiet, clipped and smoothed espeak-ng speech in
-# all presets. Noise alone is flatter than speech in log10.
+# all presets. Noise alone is flatter than speech in log10, hence the lower bound.
+_LOG10_CONTRASTS = 1.2, 2.7
 _LN_CONTRAST = 2.9
-_SPEECH_PRODUCT_LN = 0.55
-_SPEECH_PRODUCT_LOG10 = 0.65
+_LN_PRODUCT = 0.5  # of speech in ln, at least
+_LOG10_PRODUCT = 0.65  # of speech in log10, at most
 _SPIKE = 3  # cells at one value that make it a floor, not chance
 
 
@@ -38,7 +39,7 @@ def looks_like(mel: Tensor, preset: MelPreset | str) -> str | None:
         return None
     if not mel.isfinite().all():
         return "holds NaN or infinite values"
-    lowest, highest = preset.compress(0.0), _compress_peak(preset)
+    lowest, highest = preset.silence_floor, _compress_peak(preset)
     slack = 0.05 * (highest - lowest)
     low, high, middle = mel.min().item(), mel.max().item(), mel.median().item()
     if preset.log == "none":
@@ -47,7 +48,7 @@ def looks_like(mel: Tensor, preset: MelPreset | str) -> str | None:
         return "looks normalised to 0..1" if _is_unit_range(mel) else None
     if low < lowest - slack or high > highest + slack or middle > _compress_noise(preset):
         name = _name(mel)
-        if name == f"looks like {preset.log}":
+        if preset.scale == 1 and name == f"looks like {preset.log}":
             return f"reaches from {low:.4g} to {high:.4g}, beyond {lowest:.4g} to {highest:.4g}"
         return name
     if lowest > -1:  # normalised to 0..1
@@ -61,13 +62,13 @@ def looks_like(mel: Tensor, preset: MelPreset | str) -> str | None:
         return _name(mel)
     contrast, grain = _contrast(mel, lowest + slack)
     if preset.log == "ln" and preset.scale == 1:
-        quiet = high < -3 or high > 1.5 or low < -5.6
-        if not quiet and contrast > 1.2 and contrast * grain < _SPEECH_PRODUCT_LN:
+        flat, steep = _LOG10_CONTRASTS
+        likely_range = low > -5.6 and -3 < high < 1.5
+        if likely_range and flat < contrast < steep and contrast * grain < _LN_PRODUCT:
             return "looks like log10"
-    if preset.log == "log10" and preset.scale == 1:
-        steep = contrast > _LN_CONTRAST and contrast * grain > _SPEECH_PRODUCT_LOG10
-        if steep and low < -5:
-            return "looks like ln"
+    # Where silence lies above, a wrong ln is out of range; speech over such silence is steep itself.
+    if preset.log == "log10" and preset.scale == 1 and lowest < -8:
+        return "looks like ln" if _is_steep(contrast, grain) and low < -5 else None
     return None
 
 
@@ -85,8 +86,7 @@ def _name(mel: Tensor) -> str:
     if abs(mean) < 0.5 and 0.6 < deviation < 1.5 and low > -6:
         return "looks normalised to zero mean and unit variance"
     contrast, grain = _contrast(mel, low + 0.05 * (high - low))
-    steep = contrast > _LN_CONTRAST and contrast * grain > _SPEECH_PRODUCT_LOG10
-    return "looks like ln" if steep or low < -10 else "looks like log10"
+    return "looks like ln" if _is_steep(contrast, grain) or low < -10 else "looks like log10"
 
 
 def _floor_name(mel: Tensor) -> str | None:
@@ -126,6 +126,11 @@ def _contrast(mel: Tensor, silence: float) -> tuple[float, float]:
     loud = mel > middle
     steps = mel.diff(dim=-2).abs()[loud[..., 1:, :] & loud[..., :-1, :]]
     return (top - middle).item(), steps.median().item() if len(steps) else 0.0
+
+
+def _is_steep(contrast: float, grain: float) -> bool:
+    """Tell whether the values vary more than those of speech in log10."""
+    return contrast > _LN_CONTRAST and contrast * grain > _LOG10_PRODUCT
 
 
 def _compress_peak(preset: MelPreset) -> float:
