@@ -1,0 +1,38 @@
+"""Tiny voices with random weights, for tests of what surrounds a model."""
+
+from __future__ import annotations
+
+import torch
+from helpers import perturb
+
+from vocoder import checkpoint
+from vocoder.models.nanoflow import NanoFlow, NanoFlowConfig
+from vocoder.models.waveflow import WaveFlow, WaveFlowConfig
+from vocoder.presets import get_preset
+
+TACOTRON2 = get_preset("tacotron2-22k")
+SIZES = {"channels": 6, "n_layers": 2, "n_flows": 2}
+
+
+def voice_models():
+    """Return one small perturbed model of each kind, the same ones at every call."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        models = {
+            "nanoflow": NanoFlow(NanoFlowConfig(**SIZES, flow_embedding=4)),
+            "nanoflow-decomposed": NanoFlow(NanoFlowConfig(**SIZES, variant="decomposed")),
+            "waveflow": WaveFlow(WaveFlowConfig(**SIZES)),
+            "waveflow-passthrough": WaveFlow(WaveFlowConfig(**SIZES, first_row="passthrough")),
+        }
+    return {kind: perturb(model, size=0.1).eval() for kind, model in models.items()}
+
+
+def save_tiny_voice(path, kind="nanoflow"):
+    checkpoint.save(path, voice_models()[kind], TACOTRON2, step=7, metrics={"nll": 1.5})
+    return path
+
+
+def some_mel(n_frames, seed=0):
+    """A mel (80, F) with values such as speech has under the preset tacotron2-22k."""
+    generator = torch.Generator().manual_seed(seed)
+    return (torch.randn(80, n_frames, generator=generator) * 2 - 5).clamp(-11.5, 2)

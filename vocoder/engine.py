@@ -1,0 +1,349 @@
+"""From mel-spectrograms to sound: `load` a voice, `synthesize`."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import overload
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from vocoder import checkpoint
+from vocoder.config import suggest
+from vocoder.errors import VocoderError
+from vocoder.mel import GriffinLim, MelSpectrogram
+from vocoder.mel_files import check_mel
+from vocoder.models.waveflow import RowFlow
+from vocoder.presets import MelPreset, get_preset
+from vocoder.voices import GRIFFIN_LIM, default_voice, find_voice
+
+Array = npt.NDArray[np.floating]
+Lengths = Sequence[int] | Tensor | npt.NDArray[np.integer]
+
+_DTYPES = {
+    "float32": torch.float32,
+    "float64": torch.float64,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+}
+_NOISE_BLOCK = 4096  # samples drawn at once
+
+
+def load(
+    path_or_name: str | os.PathLike[str] | None = None,
+    *,
+    device: str | torch.device | None = None,
+    dtype: str | torch.dtype | None = None,
+) -> Vocoder:
+    """Load a voice.
+
+    Args:
+        path_or_name: a checkpoint file, a run folder, the name of a shipped voice, or "griffin-lim"
+            (for the preset tacotron2-22k; `GriffinLimVocoder` takes any). None is the default
+            voice: the better of the shipped one and Griffin-Lim on held-out sentences.
+        device: "cpu", "cuda", "cuda:1", …; None is a GPU where there is one.
+        dtype: "float32" (also for None), "float64", "bfloat16" or "float16".
+
+    Raises:
+        VocoderError: there is no such voice, device or dtype, or the file is not a voice.
+    """
+    if path_or_name is None:
+        path_or_name, _ = default_voice()
+    if path_or_name == GRIFFIN_LIM:
+        return GriffinLimVocoder(device=device, dtype=dtype)
+    path = find_voice(Path(path_or_name))
+    device = resolve_device(device)
+    stored = checkpoint.load(path, device="cpu")
+    if not isinstance(stored.model, RowFlow):
+        raise VocoderError(f"{path}: a {stored.model_name} is not a voice; it makes no sound")
+    name = str(path_or_name)
+    return FlowVocoder(stored.model, stored.preset, name=name, device=device, dtype=dtype)
+
+
+class Vocoder(ABC):
+    """A voice that turns mel-spectrograms of one preset into sound.
+
+    Attributes:
+        preset: what its mels are made with.
+        name: for messages.
+        device: where it computes.
+        dtype: what it computes in; audio is float32 all the same.
+    """
+
+    def __init__(
+        self,
+        preset: MelPreset,
+        name: str,
+        device: str | torch.device | None,
+        dtype: str | torch.dtype | None,
+    ) -> None:
+        self.preset = preset
+        self.name = name
+        self.device = resolve_device(device)
+        self.dtype = resolve_dtype(dtype)
+        self._mel = MelSpectrogram(preset)
+
+    @property
+    def sample_rate(self) -> int:
+        """Hz."""
+        return self.preset.sample_rate
+
+    @property
+    def hop_length(self) -> int:
+        """Samples per mel frame."""
+        return self.preset.hop_length
+
+    @property
+    def n_mels(self) -> int:
+        """Bands of a mel."""
+        return self.preset.n_mels
+
+    @overload
+    def synthesize(
+        self,
+        mel: Tensor,
+        lengths: Lengths | None = None,
+        *,
+        temperature: float = 1.0,
+        seed: int | None = None,
+    ) -> Tensor: ...
+
+    @overload
+    def synthesize(
+        self,
+        mel: Array,
+        lengths: Lengths | None = None,
+        *,
+        temperature: float = 1.0,
+        seed: int | None = None,
+    ) -> npt.NDArray[np.float32]: ...
+
+    @torch.inference_mode()
+    def synthesize(
+        self,
+        mel: Tensor | Array,
+        lengths: Lengths | None = None,
+        *,
+        temperature: float = 1.0,
+        seed: int | None = None,
+    ) -> Tensor | npt.NDArray[np.float32]:
+        """Turn mels into audio of exactly N = F · hop_length samples.
+
+        An item of a batch sounds as it would alone: with a seed, its noise depends on nothing but
+        the seed and the position of the sample.
+
+        Args:
+            mel: (M, F) or a batch (B, M, F), any float type, on any device.
+            lengths: frames (B,) of each item of a padded batch; whatever the padding holds, the
+                audio beyond an item's end is zero. None takes all frames.
+            temperature: standard deviation of the noise; 0 gives the mode of the latent, and less
+                than 1 is usually cleaner. Griffin-Lim draws none and ignores it.
+            seed: for the same audio again; None draws fresh noise for every item.
+
+        Returns:
+            Float32 audio (N,) or (B, N), nominally in [-1, 1] but not clipped: a tensor on the
+            voice's device, or an array where `mel` is one.
+
+        Raises:
+            VocoderError: a wrong shape or number of bands, no frames, NaN, wrong lengths, a
+                negative temperature or seed, or not enough memory on the device.
+        """
+        if isinstance(mel, Tensor):
+            batch = mel.detach()
+        else:
+            batch = torch.from_numpy(np.ascontiguousarray(mel))
+        self._check(batch, temperature, seed)
+        if batch.ndim == 2:
+            batch = batch.unsqueeze(0)
+        batch = batch.to(self.device, self.dtype)
+        n_items, _, n_frames = batch.shape
+        frames = _frame_counts(lengths, n_items, n_frames).to(self.device)
+        # What the caller padded with is not known to be harmless; the preset's silence is.
+        beyond = torch.arange(n_frames, device=self.device) >= frames[:, None]
+        batch = batch.masked_fill(beyond[:, None], self.preset.silence_floor)
+        check_mel(batch)
+        seeds = [secrets.randbits(63) if seed is None else seed for _ in range(n_items)]
+        try:
+            audio = self._render(batch, frames, temperature, seeds)
+        except torch.OutOfMemoryError:
+            raise VocoderError(
+                f"{self.device}: not enough memory for {n_items} × {n_frames} frames; "
+                "use a smaller batch size or a shorter mel"
+            ) from None
+        silent = beyond.repeat_interleave(self.hop_length, dim=1)
+        audio = audio.float().masked_fill(silent, 0.0)
+        if mel.ndim == 2:
+            audio = audio[0]
+        return audio if isinstance(mel, Tensor) else audio.cpu().numpy()
+
+    @torch.inference_mode()
+    def mel(self, audio: Tensor | Array) -> Tensor:
+        """Return the mel (…, M, F) of audio (…, N) at the voice's sample rate, by its preset."""
+        return self._mel(torch.as_tensor(audio, dtype=torch.float32, device=self.device))
+
+    def vocode(
+        self, audio: Tensor | Array, *, temperature: float = 1.0, seed: int | None = None
+    ) -> Tensor:
+        """Copy synthesis: audio (N,) or (B, N) through its mel and back, F · hop_length samples."""
+        return self.synthesize(self.mel(audio), temperature=temperature, seed=seed)
+
+    @abstractmethod
+    def _render(
+        self, mel: Tensor, frames: Tensor, temperature: float, seeds: Sequence[int]
+    ) -> Tensor:
+        """Return audio (B, F · hop) of a checked batch (B, M, F), anything beyond an item's end."""
+
+    def _check(self, mel: Tensor, temperature: float, seed: int | None) -> None:
+        if mel.ndim not in (2, 3) or not mel.is_floating_point():
+            raise VocoderError(
+                f"mel has shape {tuple(mel.shape)} of {mel.dtype}; "
+                f"give floats ({self.n_mels}, F) or (B, {self.n_mels}, F)"
+            )
+        if mel.shape[-2] != self.n_mels:
+            raise VocoderError(
+                f"mel has {mel.shape[-2]} bands, this voice was trained with {self.n_mels} "
+                f"(preset {self.preset.name})"
+            )
+        if not 0 <= temperature < float("inf"):
+            raise VocoderError(f"temperature {temperature:g}: must be 0 or more; 1 is as trained")
+        if seed is not None and not 0 <= seed < 2**63:
+            raise VocoderError(f"seed {seed}: must lie between 0 and 2**63 - 1")
+
+
+class FlowVocoder(Vocoder):
+    """A trained flow.
+
+    Args:
+        model: folded here, in a copy; the model itself stays as it is.
+        preset: what it was trained with.
+        name: for messages.
+        device: None is a GPU where there is one.
+        dtype: None is float32.
+    """
+
+    def __init__(
+        self,
+        model: RowFlow,
+        preset: MelPreset,
+        *,
+        name: str = "flow",
+        device: str | torch.device | None = None,
+        dtype: str | torch.dtype | None = None,
+    ) -> None:
+        super().__init__(preset, name, device, dtype)
+        for field in ("n_mels", "hop_length"):
+            if getattr(model, field) != getattr(preset, field):
+                raise VocoderError(
+                    f"{name}: {field} is {getattr(model, field)} in the model and "
+                    f"{getattr(preset, field)} in its preset {preset.name}; the file is damaged"
+                )
+        self.model = model.fold().to(self.device, self.dtype)
+
+    def _render(
+        self, mel: Tensor, frames: Tensor, temperature: float, seeds: Sequence[int]
+    ) -> Tensor:
+        n_samples = mel.shape[-1] * self.hop_length
+        noise = torch.stack([draw_noise(n_samples, seed) for seed in seeds])
+        z = noise.to(self.device, self.dtype) * temperature
+        # Masking costs a little everywhere, so a batch without padding goes without.
+        ragged = bool((frames < mel.shape[-1]).any())
+        return self.model.inverse(z, mel, lengths=frames if ragged else None)
+
+
+class GriffinLimVocoder(Vocoder):
+    """The untrained baseline, for any preset: phases found by Griffin-Lim iterations.
+
+    Args:
+        preset: a preset or its name.
+        n_iter: iterations.
+        device: None is a GPU where there is one.
+        dtype: None is float32; the phases are always found in float32.
+    """
+
+    def __init__(
+        self,
+        preset: MelPreset | str = "tacotron2-22k",
+        *,
+        n_iter: int = 60,
+        device: str | torch.device | None = None,
+        dtype: str | torch.dtype | None = None,
+    ) -> None:
+        preset = get_preset(preset) if isinstance(preset, str) else preset
+        super().__init__(preset, GRIFFIN_LIM, device, dtype)
+        self._invert = GriffinLim(preset, n_iter=n_iter)
+
+    def _render(
+        self, mel: Tensor, frames: Tensor, temperature: float, seeds: Sequence[int]
+    ) -> Tensor:
+        audio = mel.new_zeros(len(mel), mel.shape[-1] * self.hop_length, dtype=torch.float32)
+        # One by one: the phases of an item depend on all of its frames, padding included.
+        for row, item, n, seed in zip(audio, mel.float(), frames.tolist(), seeds, strict=True):
+            row[: n * self.hop_length] = self._invert(item[:, :n], seed=seed)
+        return audio
+
+
+def draw_noise(n_samples: int, seed: int) -> Tensor:
+    """Return N(0, 1) noise (N,) in which sample n depends on the seed and on n alone.
+
+    Drawn in whole blocks, since torch draws the tail of an odd-sized tensor differently; on the
+    CPU, so that every device gets the same.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    n_blocks = -(-n_samples // _NOISE_BLOCK)
+    blocks = [torch.randn(_NOISE_BLOCK, generator=generator) for _ in range(n_blocks)]
+    return torch.cat(blocks)[:n_samples]
+
+
+def resolve_device(device: str | torch.device | None) -> torch.device:
+    """Return the device of that name, or for None a GPU where there is one.
+
+    Raises:
+        VocoderError: there is no such device here.
+    """
+    if device is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        resolved = torch.device(device)
+        torch.empty(1, device=resolved)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise VocoderError(f"device {str(device)!r}: not usable here ({reason})") from None
+    return resolved
+
+
+def resolve_dtype(dtype: str | torch.dtype | None) -> torch.dtype:
+    """Return the floating-point type of that name; None is float32."""
+    if dtype is None:
+        return torch.float32
+    name = str(dtype).removeprefix("torch.")
+    if name not in _DTYPES:
+        known = ", ".join(_DTYPES)
+        raise VocoderError(f"dtype {name!r}: not one of {known}{suggest(name, _DTYPES)}")
+    return _DTYPES[name]
+
+
+def pad_mels(mels: Sequence[Tensor], preset: MelPreset) -> tuple[Tensor, list[int]]:
+    """Return mels (M, F_i) as one batch (B, M, max F) padded with silence, and their lengths."""
+    lengths = [mel.shape[-1] for mel in mels]
+    batch = mels[0].new_full((len(mels), preset.n_mels, max(lengths)), preset.silence_floor)
+    for row, mel in zip(batch, mels, strict=True):
+        row[:, : mel.shape[-1]] = mel
+    return batch, lengths
+
+
+def _frame_counts(lengths: Lengths | None, n_items: int, n_frames: int) -> Tensor:
+    if lengths is None:
+        return torch.full((n_items,), n_frames)
+    counts = torch.as_tensor(lengths).cpu()
+    fits = counts.shape == (n_items,) and not counts.is_floating_point()
+    if not fits or not bool(((counts >= 1) & (counts <= n_frames)).all()):
+        raise VocoderError(
+            f"lengths {counts.tolist()}: give {n_items} whole numbers of frames, 1 to {n_frames}"
+        )
+    return counts.long()
