@@ -177,6 +177,8 @@ def test_non_finite_steps_are_skipped_and_counted(
 
     with pytest.raises(VocoderError, match=r"2 non-finite steps in a row up to step 3; .*train\.lr"):
         Trainer(tiny_recipe(steps=4, max_bad_steps=2), data, tmp_path / "run2").fit()
+    cured = Trainer(tiny_recipe(steps=4, lr=1e-4), data, tmp_path / "run2", resume=True)
+    assert checkpoint.load(cured.fit()).step == 4
 
 
 def test_refusals(data: Path, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -92,6 +92,7 @@ class Trainer:
         with processes(self.device_name) as group, _stop_requests() as stop:
             self._start(group)
             with (
+                closing(self.logger),
                 ThreadPoolExecutor(1) as reader,
                 tqdm(
                     total=self.config.steps,
@@ -112,9 +113,7 @@ class Trainer:
                         self._evaluate()
                     if self.step % self.config.save_every == 0:
                         self._save()
-            path = self._save()
-            self.logger.close()
-        return path
+            return self._save()
 
     def train_step(self, batch: Batch) -> None:
         """Do one optimiser step; a step whose gradient is not finite changes nothing."""
@@ -139,6 +138,7 @@ class Trainer:
         if finite and self.average is not self.model:
             update_average(self.average, self.model, self.config.ema_decay, self.step)
         if self.bad_steps_in_a_row >= self.config.max_bad_steps:
+            self._save()
             raise VocoderError(
                 f"{self.run_dir}: {self.bad_steps_in_a_row} non-finite steps in a row up to step "
                 f"{self.step}; resume with a lower rate, such as --resume -o "
