@@ -131,9 +131,9 @@ def float_to_int16(audio: npt.ArrayLike) -> tuple[npt.NDArray[np.int16], int]:
         raise VocoderError(
             f"audio: {bad} of {audio.size} samples are NaN or infinite; check the mel and the voice"
         )
-    clipped = 0 if -1 <= low and high <= 1 else int(((audio > 1) | (audio < -1)).sum())
-    scaled = np.asarray(audio * 32768)
-    np.clip(np.rint(scaled, out=scaled), -32768, 32767, out=scaled)
+    clipped = 0 if low >= -1 and high <= 1 else int(((audio > 1) | (audio < -1)).sum())
+    scaled = np.asarray(np.clip(audio, -1, 1) * 32768)
+    np.minimum(np.rint(scaled, out=scaled), 32767, out=scaled)
     return scaled.astype(np.int16), clipped
 
 
