@@ -95,8 +95,7 @@ def main() -> None:
             seconds(way, few, work)  # imports and caches
         rounds = [[seconds(way, subset, work) for way in ways] for _ in range(arguments.rounds)]
         taken = {
-            way: statistics.median(times)
-            for way, times in zip(ways, zip(*rounds, strict=True), strict=True)
+            way: min(times) for way, times in zip(ways, zip(*rounds, strict=True), strict=True)
         }
     print(f"{audio:.0f} s of audio, {arguments.clips} clips, {arguments.rounds} rounds")
     for way, time_taken in taken.items():
