@@ -25,7 +25,7 @@ class Outer:
     name: str = "x"
     limit: float | None = None
     sizes: tuple[int, ...] = (1,)
-    inner: Inner = Inner()  # noqa: RUF009 (frozen)
+    inner: Inner = Inner()
 
     def __post_init__(self) -> None:
         if self.count < 0:

@@ -13,7 +13,7 @@ PACKAGE = Path(vocoder.__file__).parent
 # From the lowest to the highest; those of one line never import each other.
 LAYERS = [
     ["errors", "atomic"],
-    ["config"],
+    ["config", "device"],
     ["registry", "presets"],
     ["audio", "appearance", "flows"],
     ["mel", "nets"],

@@ -175,7 +175,7 @@ def test_non_finite_steps_are_skipped_and_counted(
     assert (trainer.bad_steps, trainer.bad_steps_in_a_row) == (2, 0)
     assert all(p.isfinite().all() for p in trainer.model.parameters())
 
-    with pytest.raises(VocoderError, match=r"2 non-finite steps in a row up to step 3; .*train\.lr"):
+    with pytest.raises(VocoderError, match=r"2 non-finite steps in a row .* step 3; .*train\.lr"):
         Trainer(tiny_recipe(steps=4, max_bad_steps=2), data, tmp_path / "run2").fit()
     cured = Trainer(tiny_recipe(steps=4, lr=1e-4), data, tmp_path / "run2", resume=True)
     assert checkpoint.load(cured.fit()).step == 4
@@ -193,12 +193,12 @@ def test_refusals(data: Path, tmp_path: Path) -> None:
     corpus = make_corpus(tmp_path / "other", n_clips=4)
     with pytest.raises(VocoderError, match="was trained on another corpus"):
         Trainer(tiny_recipe(), corpus, run, resume=True).fit()
-    with pytest.raises(VocoderError, match="lower train.segment_length"):
+    with pytest.raises(VocoderError, match=r"lower train\.segment_length"):
         Trainer(tiny_recipe(segment_length=160_000), data, run)
     with pytest.raises(VocoderError, match="made with the preset tacotron2-22k, the recipe wants"):
         hifigan = tiny_recipe().to_dict() | {"preset": "hifigan-22k"}
         Trainer(Recipe.from_dict(hifigan), data, run)
-    with pytest.raises(VocoderError, match="device 'tpu9' cannot be used"):
+    with pytest.raises(VocoderError, match="device 'tpu9': not usable here"):
         Trainer(tiny_recipe(), data, tmp_path / "run2", device="tpu9").fit()
     with pytest.raises(VocoderError, match="use --init-from"):
         voice = run / "checkpoint-000000009.safetensors"

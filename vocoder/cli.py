@@ -336,7 +336,7 @@ def info(voice: str | None) -> None:
 
         import torch
 
-        from vocoder.engine import resolve_device
+        from vocoder.device import resolve_device
 
         default, reason = voices.default_voice()
         gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]

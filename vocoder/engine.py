@@ -16,6 +16,7 @@ from torch import Tensor
 
 from vocoder import checkpoint
 from vocoder.config import suggest
+from vocoder.device import resolve_device
 from vocoder.errors import VocoderError
 from vocoder.mel import GriffinLim, MelSpectrogram
 from vocoder.mel_files import check_mel
@@ -164,20 +165,22 @@ class Vocoder(ABC):
         batch = batch.to(self.device, self.dtype)
         n_items, _, n_frames = batch.shape
         frames = _frame_counts(lengths, n_items, n_frames).to(self.device)
-        # What the caller padded with is not known to be harmless; the preset's silence is.
         beyond = torch.arange(n_frames, device=self.device) >= frames[:, None]
-        batch = batch.masked_fill(beyond[:, None], self.preset.silence_floor)
+        ragged = bool(beyond.any())
+        if ragged:
+            # What the caller padded with is not known to be harmless; the preset's silence is.
+            batch = batch.masked_fill(beyond[:, None], self.preset.silence_floor)
         check_mel(batch)
         seeds = [secrets.randbits(63) if seed is None else seed for _ in range(n_items)]
         try:
-            audio = self._render(batch, frames, temperature, seeds)
+            audio = self._render(batch, frames if ragged else None, temperature, seeds).float()
         except torch.OutOfMemoryError:
             raise VocoderError(
                 f"{self.device}: not enough memory for {n_items} × {n_frames} frames; "
                 "use a smaller batch size or a shorter mel"
             ) from None
-        silent = beyond.repeat_interleave(self.hop_length, dim=1)
-        audio = audio.float().masked_fill(silent, 0.0)
+        if ragged:
+            audio = audio.masked_fill(beyond.repeat_interleave(self.hop_length, dim=1), 0.0)
         if mel.ndim == 2:
             audio = audio[0]
         return audio if isinstance(mel, Tensor) else audio.cpu().numpy()
@@ -195,9 +198,12 @@ class Vocoder(ABC):
 
     @abstractmethod
     def _render(
-        self, mel: Tensor, frames: Tensor, temperature: float, seeds: Sequence[int]
+        self, mel: Tensor, frames: Tensor | None, temperature: float, seeds: Sequence[int]
     ) -> Tensor:
-        """Return audio (B, F · hop) of a checked batch (B, M, F), anything beyond an item's end."""
+        """Return audio (B, F · hop) of a checked batch (B, M, F), one seed an item.
+
+        `frames` (B,) are the items' own lengths, beyond which anything may stand; None if all are F.
+        """
 
     def _check(self, mel: Tensor, temperature: float, seed: int | None) -> None:
         if mel.ndim not in (2, 3) or not mel.is_floating_point():
@@ -246,14 +252,12 @@ class FlowVocoder(Vocoder):
         self.model = model.fold().to(self.device, self.dtype)
 
     def _render(
-        self, mel: Tensor, frames: Tensor, temperature: float, seeds: Sequence[int]
+        self, mel: Tensor, frames: Tensor | None, temperature: float, seeds: Sequence[int]
     ) -> Tensor:
         n_samples = mel.shape[-1] * self.hop_length
         noise = torch.stack([draw_noise(n_samples, seed) for seed in seeds])
         z = noise.to(self.device, self.dtype) * temperature
-        # Masking costs a little everywhere, so a batch without padding goes without.
-        ragged = bool((frames < mel.shape[-1]).any())
-        return self.model.inverse(z, mel, lengths=frames if ragged else None)
+        return self.model.inverse(z, mel, lengths=frames)
 
 
 class GriffinLimVocoder(Vocoder):
@@ -279,11 +283,13 @@ class GriffinLimVocoder(Vocoder):
         self._invert = GriffinLim(preset, n_iter=n_iter)
 
     def _render(
-        self, mel: Tensor, frames: Tensor, temperature: float, seeds: Sequence[int]
+        self, mel: Tensor, frames: Tensor | None, temperature: float, seeds: Sequence[int]
     ) -> Tensor:
-        audio = mel.new_zeros(len(mel), mel.shape[-1] * self.hop_length, dtype=torch.float32)
+        n_items, _, n_frames = mel.shape
+        counts = [n_frames] * n_items if frames is None else frames.tolist()
+        audio = mel.new_zeros(n_items, n_frames * self.hop_length, dtype=torch.float32)
         # One by one: the phases of an item depend on all of its frames, padding included.
-        for row, item, n, seed in zip(audio, mel.float(), frames.tolist(), seeds, strict=True):
+        for row, item, n, seed in zip(audio, mel.float(), counts, seeds, strict=True):
             row[: n * self.hop_length] = self._invert(item[:, :n], seed=seed)
         return audio
 
@@ -298,23 +304,6 @@ def draw_noise(n_samples: int, seed: int) -> Tensor:
     n_blocks = -(-n_samples // _NOISE_BLOCK)
     blocks = [torch.randn(_NOISE_BLOCK, generator=generator) for _ in range(n_blocks)]
     return torch.cat(blocks)[:n_samples]
-
-
-def resolve_device(device: str | torch.device | None) -> torch.device:
-    """Return the device of that name, or for None a GPU where there is one.
-
-    Raises:
-        VocoderError: there is no such device here.
-    """
-    if device is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        resolved = torch.device(device)
-        torch.empty(1, device=resolved)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise VocoderError(f"device {str(device)!r}: not usable here ({reason})") from None
-    return resolved
 
 
 def resolve_dtype(dtype: str | torch.dtype | None) -> torch.dtype:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 import torch.distributed as dist
 
-from vocoder.errors import VocoderError
+from vocoder.device import resolve_device
 
 
 @dataclass(frozen=True)
@@ -47,31 +47,14 @@ class Processes:
             dist.barrier()
 
 
-def pick_device(name: str | None) -> torch.device:
-    """Return the device `name`, or the GPU if there is one.
-
-    Raises:
-        VocoderError: there is no such device.
-    """
-    if name is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise VocoderError(f"device {name!r} cannot be used: {reason}; try cpu") from None
-    return device
-
-
 @contextmanager
 def processes(device: str | None) -> Iterator[Processes]:
     """Join the process group that torchrun announces, if it does."""
     n_ranks = int(os.environ.get("WORLD_SIZE", "1"))
     if n_ranks == 1:
-        yield Processes(0, 1, pick_device(device))
+        yield Processes(0, 1, resolve_device(device))
         return
-    here = pick_device(device)
+    here = resolve_device(device)
     if here.type == "cuda":
         here = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
         torch.cuda.set_device(here)

@@ -108,7 +108,7 @@ class Trainer:
                     self.train_step(batch)
                     bar.update()
                     if self.step % self.config.log_every == 0:
-                        bar.set_postfix(self._log(batch))
+                        self._tell(bar, self._log(batch))
                     if self.step % self.config.eval_every == 0 or self.step == self.config.steps:
                         self._evaluate()
                     if self.step % self.config.save_every == 0:
@@ -285,6 +285,13 @@ class Trainer:
         self.logger.scalars(self.step, values)
         speed = values["train/samples_per_second"]
         return {"nats/dim": f"{values['train/nats_per_dim']:.3f}", "samples/s": f"{speed:.0f}"}
+
+    def _tell(self, bar: tqdm[Any], figures: dict[str, str]) -> None:
+        """Show figures on the progress bar, or as a line where there is no terminal."""
+        bar.set_postfix(figures)
+        if bar.disable and self.group.leads:
+            shown = ", ".join(f"{value} {name}" for name, value in figures.items())
+            print(f"step {self.step}/{self.config.steps}: {shown}", file=sys.stderr, flush=True)
 
     @torch.no_grad()
     def _flow_logdets(self, batch: Batch) -> list[float]:

@@ -1,0 +1,24 @@
+"""Where to compute."""
+
+from __future__ import annotations
+
+import torch
+
+from vocoder.errors import VocoderError
+
+
+def resolve_device(device: str | torch.device | None) -> torch.device:
+    """Return the device of that name, or for None a GPU where there is one.
+
+    Raises:
+        VocoderError: there is no such device here.
+    """
+    if device is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        resolved = torch.device(device)
+        torch.empty(1, device=resolved)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise VocoderError(f"device {str(device)!r}: not usable here ({reason})") from None
+    return resolved
