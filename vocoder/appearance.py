@@ -66,7 +66,7 @@ def looks_like(mel: Tensor, preset: MelPreset | str) -> str | None:
         likely_range = low > -5.6 and -3 < high < 1.5
         if likely_range and flat < contrast < steep and contrast * grain < _LN_PRODUCT:
             return "looks like log10"
-    # Where silence lies above, a wrong ln is out of range; speech over such silence is steep itself.
+    # Over a higher silence a wrong ln is out of range, and speech is steep by itself.
     if preset.log == "log10" and preset.scale == 1 and lowest < -8:
         return "looks like ln" if _is_steep(contrast, grain) and low < -5 else None
     return None
