@@ -27,13 +27,14 @@ class NanoFlowConfig(RowFlowConfig):
 class NanoFlow(RowFlow):
     """Row-autoregressive flows that share one estimator."""
 
-    n_nets = 1
-
     def __init__(self, config: NanoFlowConfig) -> None:
         full = config.variant == "full"
-        self.n_heads = 1 if config.variant == "naive" else config.n_flows
-        self.residual = "gated" if full else "scaled"
-        super().__init__(config)
+        super().__init__(
+            config,
+            n_nets=1,
+            n_heads=1 if config.variant == "naive" else config.n_flows,
+            residual="gated" if full else "scaled",
+        )
         self.indicator = (
             FlowIndicator(config.n_flows, config.flow_embedding, config.n_layers, config.channels)
             if full

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -70,22 +70,31 @@ class WaveFlowConfig(RowFlowConfig):
 class RowFlow(FlowModel):
     """K row-autoregressive flows over a folded waveform.
 
-    Subclasses say which estimators there are and who shares them: `nets` and `heads` have either
-    one entry, which all flows share, or K.
+    Args:
+        config: the sizes.
+        n_nets: estimators; K, or 1 that all flows share.
+        n_heads: projections from an estimator to the transform's parameters; K, or 1.
+        residual: how the estimator's layers join.
+        passthrough: each flow copies its first row.
+        bipartize: see `row_orders`.
     """
 
-    first_row: Literal["shift", "passthrough"] = "shift"
-    bipartize = False
-    n_nets: int
-    n_heads: int
-    residual: Residual
+    config: RowFlowConfig
 
-    def __init__(self, config: RowFlowConfig) -> None:
+    def __init__(
+        self,
+        config: RowFlowConfig,
+        *,
+        n_nets: int,
+        n_heads: int,
+        residual: Residual,
+        passthrough: bool = False,
+        bipartize: bool = False,
+    ) -> None:
         super().__init__(config)
-        passthrough = self.first_row == "passthrough"
         transform: Elementwise = Affine() if config.transform == "affine" else AffineSpline()
         *orders, self.latent_order = row_orders(
-            config.n_height, config.n_flows, flip_first=not passthrough, bipartize=self.bipartize
+            config.n_height, config.n_flows, flip_first=not passthrough, bipartize=bipartize
         )
         self.upsample = Upsampler(config.upsample_strides)
         self.nets = nn.ModuleList(
@@ -94,13 +103,13 @@ class RowFlow(FlowModel):
                 config.n_mels,
                 config.n_layers,
                 config.n_layers_per_cycle,
-                self.residual,
+                residual,
             )
-            for _ in range(self.n_nets)
+            for _ in range(n_nets)
         )
         self.heads = nn.ModuleList(
             Head(config.channels, transform.n_params, scaled=not passthrough)
-            for _ in range(self.n_heads)
+            for _ in range(n_heads)
         )
         self.steps = nn.ModuleList(
             RowAutoregressive(order, transform, passthrough) for order in orders
@@ -109,12 +118,12 @@ class RowFlow(FlowModel):
     @property
     def n_mels(self) -> int:
         """Mel bands of the conditioning."""
-        return int(self.config.n_mels)
+        return self.config.n_mels
 
     @property
     def hop_length(self) -> int:
         """Samples per mel frame."""
-        return int(self.config.hop_length)
+        return self.config.hop_length
 
     def forward(self, x: Tensor, cond: Tensor, offset: int = 0) -> tuple[Tensor, Tensor]:
         """Map audio to noise.
@@ -188,7 +197,7 @@ class RowFlow(FlowModel):
         return fold_rows(c, self.config.n_height)
 
     def _flows(
-        self, cond: Tensor, indices: range | Iterator[int], mask: Tensor | None = None
+        self, cond: Tensor, indices: Iterable[int], mask: Tensor | None = None
     ) -> Iterator[tuple[RowAutoregressive, Estimator, Tensor]]:
         """Yield each flow's step, estimator and projected conditioning in its visiting order.
 
@@ -199,16 +208,16 @@ class RowFlow(FlowModel):
         projections: dict[tuple[int, ...], Tensor] = {}
         for k in indices:
             step: RowAutoregressive = self.steps[k]  # type: ignore[assignment]
-            net: WaveNet2d = self.nets[k % self.n_nets]  # type: ignore[assignment]
-            head: Head = self.heads[k % self.n_heads]  # type: ignore[assignment]
-            if self.n_nets > 1:
+            net: WaveNet2d = self.nets[k % len(self.nets)]  # type: ignore[assignment]
+            head: Head = self.heads[k % len(self.heads)]  # type: ignore[assignment]
+            if len(self.nets) > 1:
                 projections.clear()
             if step.order not in projections:
                 projections[step.order] = net.project(take_rows(cond, step.order))
             yield step, Estimator(net, head, flow_parameters[k]), projections[step.order]
 
     def _flow_parameters(self, mask: Tensor | None) -> list[FlowParameters]:
-        return [FlowParameters(mask=mask)] * int(self.config.n_flows)
+        return [FlowParameters(mask=mask)] * self.config.n_flows
 
 
 @register_model("waveflow", WaveFlowConfig)
@@ -216,7 +225,12 @@ class WaveFlow(RowFlow):
     """Row-autoregressive flows, each with an estimator of its own."""
 
     def __init__(self, config: WaveFlowConfig) -> None:
-        self.first_row, self.bipartize = config.first_row, config.bipartize
-        self.residual = "scaled" if config.first_row == "shift" else "plain"
-        self.n_nets = self.n_heads = config.n_flows
-        super().__init__(config)
+        passthrough = config.first_row == "passthrough"
+        super().__init__(
+            config,
+            n_nets=config.n_flows,
+            n_heads=config.n_flows,
+            residual="plain" if passthrough else "scaled",
+            passthrough=passthrough,
+            bipartize=config.bipartize,
+        )
