@@ -8,10 +8,11 @@ from torch import Tensor
 
 from vocoder.presets import MelPreset, get_preset
 
-# Speech in natural logarithms, whatever its gain: from the median to the loudest cells there are 2
-# to 6.5 nats, from band to band 0.2 to 0.6, and the product of both lies in 0.7 to 2.7. A log10
-# mel has 1/2.3 of each. Measured on clean, noisy, quiet, clipped and smoothed espeak-ng speech in
-# all presets. Noise alone is flatter than speech in log10, hence the lower bound.
+# Speech in natural logarithms, whatever its gain: from the median to the loudest cells (contrast)
+# there are 2 to 6.5 nats, from band to band (grain) 0.2 to 0.6, and the product of both lies in 0.7
+# to 2.7. A log10 mel has 1/2.3 of each. Measured on clean, noisy, quiet, clipped and smoothed
+# espeak-ng speech in all presets. Noise alone is flatter than speech in log10, hence the lower
+# bound; a pure tone has speech's contrast in ln without its grain.
 _LOG10_CONTRASTS = 1.2, 2.7
 _LN_CONTRAST = 2.9
 _LN_PRODUCT = 0.5  # of speech in ln, at least
@@ -62,13 +63,14 @@ def looks_like(mel: Tensor, preset: MelPreset | str) -> str | None:
         return _name(mel)
     contrast, grain = _contrast(mel, lowest + slack)
     if preset.log == "ln" and preset.scale == 1:
-        flat, steep = _LOG10_CONTRASTS
+        least, most = _LOG10_CONTRASTS
         likely_range = low > -5.6 and -3 < high < 1.5
-        if likely_range and flat < contrast < steep and contrast * grain < _LN_PRODUCT:
+        if likely_range and least < contrast < most and contrast * grain < _LN_PRODUCT:
             return "looks like log10"
     # Over a higher silence a wrong ln is out of range, and speech is steep by itself.
     if preset.log == "log10" and preset.scale == 1 and lowest < -8:
-        return "looks like ln" if _is_steep(contrast, grain) and low < -5 else None
+        likely = contrast < 7 and 0.2 < grain < 0.8 and low < -5
+        return "looks like ln" if likely and _is_steep(contrast, grain) else None
     return None
 
 

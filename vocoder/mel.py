@@ -238,9 +238,9 @@ class GriffinLim:
         Raises:
             VocoderError: `mel` has another shape.
         """
+        _check_mel(mel, self.preset)
         if mel.ndim == 2:
             return self(mel[None], seed=seed)[0]
-        _check_mel(mel, self.preset)
         if mel.ndim != 3:
             raise VocoderError(f"mel: has shape {tuple(mel.shape)}; expected (B, M, F) or (M, F)")
         mel = mel if mel.dtype == torch.float64 else mel.float()

@@ -139,7 +139,8 @@ def pesq(reference: npt.ArrayLike, estimate: npt.ArrayLike, sample_rate: int) ->
             for audio in pair
         ]
     try:
-        return float(module.pesq(16000, pair[0], pair[1], "wb"))
+        with np.errstate(invalid="ignore"):  # it divides by the peak, also of silence
+            return float(module.pesq(16000, pair[0], pair[1], "wb"))
     except module.PesqError as error:
         reason = " ".join(str(error.args[0] if error.args else error).split())
         raise VocoderError(f"pesq: {reason}; it wants speech of a quarter second or more") from None
