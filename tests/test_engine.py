@@ -228,6 +228,15 @@ def test_lengths_that_do_not_fit(voice, lengths):
         voice.synthesize(some_mel(3)[None].repeat(2, 1, 1), lengths)
 
 
+def test_a_full_device_is_told_with_a_remedy(voice, monkeypatch):
+    def full(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory.\nOf the allocated memory …")
+
+    monkeypatch.setattr(voice, "_render", full)
+    with pytest.raises(VocoderError, match="memory for 2 × 3 frames; use a smaller batch size"):
+        voice.synthesize(some_mel(3)[None].repeat(2, 1, 1))
+
+
 def test_unknown_devices_and_dtypes():
     with pytest.raises(VocoderError, match="'cudda': not usable here"):
         GriffinLimVocoder(device="cudda")

@@ -202,7 +202,7 @@ class Vocoder(ABC):
     ) -> Tensor:
         """Return audio (B, F · hop) of a checked batch (B, M, F), one seed an item.
 
-        `frames` (B,) are the items' own lengths, beyond which anything may stand; None if all are F.
+        `frames` (B,) are the items' own lengths, beyond which anything may stand; None: all are F.
         """
 
     def _check(self, mel: Tensor, temperature: float, seed: int | None) -> None:
