@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import tempfile
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -20,18 +20,14 @@ def atomic_path(path: str | os.PathLike[str], *, sync: bool = True) -> Iterator[
         OSError: the folder cannot be written to, or the disk is full; `path` is then as it was.
     """
     path = Path(path)
-    handle, name = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=path.suffix, dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
+    temporary = path.with_name(f".{path.stem}.{secrets.token_hex(4)}{path.suffix}")
+    # Not tempfile's, whose files are private: this one gets the usual permissions of a new file.
+    os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
     try:
         yield temporary
         if sync:
             with open(temporary, "rb+") as file:
                 os.fsync(file.fileno())
-        # mkstemp makes private files; give the usual permissions of a new file instead.
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
         os.replace(temporary, path)
     except BaseException:
         with suppress(FileNotFoundError):

@@ -9,7 +9,7 @@ import os
 import struct
 import wave
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -44,30 +44,7 @@ def read_wav(
         VocoderError: the file is missing, unreadable, truncated, empty, holds NaN or infinite
             samples, or has another rate and `resample` is False.
     """
-    import soundfile
-
-    path = Path(path)
-    try:
-        with open(path, "rb") as stream:
-            missing = _missing_wav_bytes(stream)
-        # By its name: through a Python file, libsndfile takes twice the time.
-        with soundfile.SoundFile(path) as file:
-            rate, promised = file.samplerate, file.frames
-            channels = file.read(dtype="float32", always_2d=True)
-    except soundfile.SoundFileError as error:
-        reason = " ".join(str(getattr(error, "error_string", error)).split()).rstrip(".")
-        raise VocoderError(
-            f"{path}: not readable as audio ({reason}); convert it to WAV or FLAC, or remove it"
-        ) from None
-    except OSError as error:
-        raise VocoderError(
-            f"{path}: cannot be opened ({error.strerror or error}); check the path and permissions"
-        ) from None
-    if missing or len(channels) < promised:
-        lack = f"{missing} bytes" if missing else f"{promised - len(channels)} samples"
-        raise VocoderError(f"{path}: truncated, {lack} are missing; copy it again or remove it")
-    if not len(channels):
-        raise VocoderError(f"{path}: holds no samples; remove it or record it again")
+    channels, rate = _read_channels(path, "float32")
     audio = channels[:, 0] if channels.shape[1] == 1 else channels.mean(axis=1)
     if not np.isfinite(audio).all():
         raise VocoderError(f"{path}: holds NaN or infinite samples; export it again or remove it")
@@ -82,6 +59,62 @@ def read_wav(
     _say_resampling(rate, sample_rate)
     audio = librosa.resample(audio, orig_sr=rate, target_sr=sample_rate, res_type="soxr_hq")
     return np.ascontiguousarray(audio, dtype=np.float32), sample_rate
+
+
+def read_int16(
+    path: str | os.PathLike[str], *, sample_rate: int
+) -> tuple[npt.NDArray[np.int16], int]:
+    """Read a sound file as mono 16-bit samples: `read_wav` and `float_to_int16` in one.
+
+    What is stored so already makes no detour through floats, which costs more time than reading.
+
+    Args:
+        path: the file.
+        sample_rate: the rate wanted, in Hz; audio of another rate is resampled.
+
+    Returns:
+        The samples (N,), and how many lay beyond full scale and were clipped.
+
+    Raises:
+        VocoderError: as `read_wav`.
+    """
+    channels, rate = _read_channels(path, "int16")
+    if channels.dtype == np.int16 and channels.shape[1] == 1 and rate == sample_rate:
+        return channels[:, 0], 0
+    return float_to_int16(read_wav(path, sample_rate=sample_rate)[0])
+
+
+def _read_channels(
+    path: str | os.PathLike[str], dtype: Literal["float32", "int16"]
+) -> tuple[npt.NDArray[Any], int]:
+    """Return the samples (N, channels) and the rate of a file; int16 only of a file of 16 bits."""
+    import soundfile
+
+    path = Path(path)
+    try:
+        with open(path, "rb") as stream:
+            missing = _missing_wav_bytes(stream)
+        # By its name: through a Python file, libsndfile takes twice the time.
+        with soundfile.SoundFile(path) as file:
+            rate, promised = file.samplerate, file.frames
+            if file.subtype != "PCM_16":
+                dtype = "float32"
+            channels = file.read(dtype=dtype, always_2d=True)
+    except soundfile.SoundFileError as error:
+        reason = " ".join(str(getattr(error, "error_string", error)).split()).rstrip(".")
+        raise VocoderError(
+            f"{path}: not readable as audio ({reason}); convert it to WAV or FLAC, or remove it"
+        ) from None
+    except OSError as error:
+        raise VocoderError(
+            f"{path}: cannot be opened ({error.strerror or error}); check the path and permissions"
+        ) from None
+    if missing or len(channels) < promised:
+        lack = f"{missing} bytes" if missing else f"{promised - len(channels)} samples"
+        raise VocoderError(f"{path}: truncated, {lack} are missing; copy it again or remove it")
+    if not len(channels):
+        raise VocoderError(f"{path}: holds no samples; remove it or record it again")
+    return channels, rate
 
 
 @functools.cache

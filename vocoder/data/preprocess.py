@@ -21,7 +21,7 @@ import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from multiprocessing.connection import wait as wait_for
 from multiprocessing.synchronize import Event
 from pathlib import Path
@@ -258,10 +258,10 @@ class Journal:
         """Keep only `records`, and give a function that adds one to the file at once."""
         self._rewrite(records)
         with open(self.path, "ab", buffering=0) as file:
-            yield lambda record: file.write(_line(asdict(record)))
+            yield lambda record: file.write(_line(vars(record)))
 
     def _rewrite(self, records: Iterable[Record]) -> None:
-        lines = [_line(self.settings), *(_line(asdict(record)) for record in records)]
+        lines = [_line(self.settings), *(_line(vars(record)) for record in records)]
         content = b"".join(lines)
         if not self.path.exists() or self.path.read_bytes() != content:
             with atomic_path(self.path) as temporary:
@@ -404,12 +404,12 @@ class Maker:
         """
         import torch
 
-        from vocoder.audio import float_to_int16, read_wav
+        from vocoder.audio import read_int16
         from vocoder.mel import MelSpectrogram
 
         try:
             file, size, mtime_ns = self.source_state(clip)
-            audio, _ = read_wav(clip.path, sample_rate=self.preset.sample_rate)
+            audio, n_clipped = read_int16(clip.path, sample_rate=self.preset.sample_rate)
         except (VocoderError, OSError) as error:
             reason = str(error).removeprefix(f"{clip.path}: ")
             return Failure(str(clip.path.relative_to(self.source)), reason)
@@ -420,7 +420,7 @@ class Maker:
                 f"too short, {len(audio)} samples; preset {self.preset.name} needs "
                 f"{self.preset.min_samples} in whole frames of {self.preset.hop_length}",
             )
-        samples, n_clipped = float_to_int16(audio[:n_samples])
+        samples = audio[:n_samples]
         # The mel is that of the audio as stored, which is what training sees.
         stored = torch.from_numpy(samples.astype(np.float32)).mul_(1 / 32768)
         with torch.inference_mode():
