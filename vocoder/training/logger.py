@@ -48,12 +48,19 @@ class RunLogger:
         if self.enabled:
             self.board.add_audio(name, audio[None], step, sample_rate=sample_rate)
 
-    def mel(self, step: int, name: str, mel: Tensor) -> None:
-        """Log a mel-spectrogram (M, F) as a grey picture, low frequencies below."""
-        if self.enabled:
-            low, high = mel.aminmax()
-            picture = ((mel - low) / (high - low).clamp(min=1e-6)).flip(0)
-            self.board.add_image(name, picture[None].to(torch.float32), step)
+    def mels(self, step: int, name: str, recording: Tensor, voice: Tensor) -> None:
+        """Log two mel-spectrograms (M, F) as one grey picture, the recording above the voice.
+
+        Both are on the recording's scale, low frequencies below.
+        """
+        if not self.enabled:
+            return
+        low, high = recording.aminmax()
+        gap = torch.full_like(recording[:2], high)
+        picture = torch.cat([recording.flip(0), gap, voice.flip(0)])
+        picture = ((picture - low) / (high - low).clamp(min=1e-6)).clamp(0, 1)
+        enlarged = picture.repeat_interleave(3, dim=0).repeat_interleave(3, dim=1)
+        self.board.add_image(name, enlarged[None].float(), step)
 
     def close(self) -> None:
         """Write what is still in memory."""

@@ -333,11 +333,11 @@ class Trainer:
             z = torch.randn(1, mel.shape[1] * preset.hop_length, generator=noise)
             audio = model.inverse(z.to(self.group.device), mel[None].to(self.group.device))
             audio = audio[0].float().cpu().clamp(-1, 1)
-            self.logger.audio(self.step, f"clip {i}/voice", audio, preset.sample_rate)
-            self.logger.mel(self.step, f"clip {i}/voice", analyse(audio))
             recording = torch.tensor(self.corpus.audio(clip)[: len(audio)]) / 32768
+            self.logger.audio(self.step, f"clip {i}/voice", audio, preset.sample_rate)
             self.logger.audio(self.step, f"clip {i}/recording", recording, preset.sample_rate)
-            self.logger.mel(self.step, f"clip {i}/recording", mel)
+            voice = analyse(audio)[:, : mel.shape[1]]
+            self.logger.mels(self.step, f"clip {i}", mel[:, : voice.shape[1]], voice)
 
     def _save(self) -> Path:
         path = self.run_dir / f"checkpoint-{self.step:09d}.safetensors"
