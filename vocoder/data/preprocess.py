@@ -314,10 +314,13 @@ def _utterances(
         if clip.id in records
         for n_samples in (records[clip.id].n_samples,)
     )
-    for split in SPLITS:
-        if not any(utterance.split == split for utterance in utterances):
-            first = f"; the first of {len(failures)}: {': '.join(failures[0])}" if failures else ""
-            raise VocoderError(f"{source}: no usable {split} clip; mend the files{first}")
+    missing = [
+        split for split in SPLITS if not any(utterance.split == split for utterance in utterances)
+    ]
+    if missing:
+        which = f"{missing[0]} clip" if utterances else "clip"
+        first = f"; the first of {len(failures)}: {': '.join(failures[0])}" if failures else ""
+        raise VocoderError(f"{source}: no usable {which}; mend the files{first}")
     return utterances
 
 
@@ -410,8 +413,11 @@ class Maker:
         try:
             file, size, mtime_ns = self.source_state(clip)
             audio, n_clipped = read_int16(clip.path, sample_rate=self.preset.sample_rate)
-        except (VocoderError, OSError) as error:
+        except VocoderError as error:
             reason = str(error).removeprefix(f"{clip.path}: ")
+            return Failure(str(clip.path.relative_to(self.source)), reason)
+        except OSError as error:
+            reason = error.strerror or str(error)
             return Failure(str(clip.path.relative_to(self.source)), reason)
         n_samples = len(audio) // self.preset.hop_length * self.preset.hop_length
         if n_samples < self.preset.min_samples:
