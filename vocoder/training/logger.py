@@ -56,7 +56,7 @@ class RunLogger:
         if not self.enabled:
             return
         low, high = recording.aminmax()
-        gap = torch.full_like(recording[:2], high)
+        gap = high.expand_as(recording[:2])
         picture = torch.cat([recording.flip(0), gap, voice.flip(0)])
         picture = ((picture - low) / (high - low).clamp(min=1e-6)).clamp(0, 1)
         enlarged = picture.repeat_interleave(3, dim=0).repeat_interleave(3, dim=1)
