@@ -328,6 +328,14 @@ def wait_for_mels(out: Path, n_mels: int, process: subprocess.Popen[bytes]) -> N
         time.sleep(0.002)
 
 
+def members_after_a_while(session: int) -> list[int]:
+    """Return the processes that the session still has after at most 30 seconds."""
+    deadline = time.monotonic() + 30
+    while (members := session_members(session)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return members
+
+
 def session_members(session: int) -> list[int]:
     members = []
     for stat in Path("/proc").glob("[0-9]*/stat"):
@@ -360,10 +368,7 @@ def test_a_run_killed_ten_times_gives_the_same_bytes(tmp_path, n_jobs):
         assert not (out / "manifest.json").exists() or process.returncode == 0
     assert n_killed == 10
     # The workers end with their parent.
-    deadline = time.monotonic() + 30
-    while session_members(process.pid) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert session_members(process.pid) == []
+    assert members_after_a_while(process.pid) == []
     kept = preprocess("wavs", tmp_path / "in", out, n_jobs=1).n_kept
     assert 10 <= kept < n_clips
     assert contents(out) == contents(tmp_path / "whole")
@@ -380,7 +385,7 @@ def test_a_signal_to_a_run_with_workers_leaves_a_clean_folder(tmp_path, number):
     # As a terminal does: to the whole group for Ctrl-C.
     (os.killpg if number == signal.SIGINT else os.kill)(process.pid, number)
     assert process.wait(30) != 0
-    assert session_members(process.pid) == []
+    assert members_after_a_while(process.pid) == []
     assert not (out / "manifest.json").exists()
     assert not [name for name in contents(out) if Path(name).name.startswith(".")]
     lines = (out / "journal.jsonl").read_text().splitlines()
