@@ -86,18 +86,11 @@ class MelSpectrogram(nn.Module):
         """Compute the mel (B, M, F) of audio that holds its padding."""
         preset = self.preset
         window, groups = _transform(preset, padded.device, padded.dtype)
-        spectrum = torch.stft(
-            padded,
-            n_fft=preset.n_fft,
-            hop_length=preset.hop_length,
-            win_length=preset.win_length,
-            window=window,
-            center=False,
-            normalized=False,
-            onesided=True,
-            return_complex=True,
-        )[:, : groups[-1][0].stop]
-        power = spectrum.real.square() + spectrum.imag.square()
+        # As torch.stft does it, but with frames as rows, which suit all that follows.
+        frames = padded.unfold(-1, preset.n_fft, preset.hop_length) * window
+        spectrum = torch.fft.rfft(frames)[..., : groups[-1][0].stop]
+        parts = torch.view_as_real(spectrum).square()
+        power = parts[..., 0] + parts[..., 1]
         if preset.power_offset:
             power = power + preset.power_offset
         if preset.spectrum == "magnitude":
@@ -106,8 +99,10 @@ class MelSpectrogram(nn.Module):
             power = power.clamp_min(max(preset.power_floor, tiny)).sqrt()
         elif preset.power_floor:
             power = power.clamp_min(preset.power_floor)
-        x = torch.cat([filters @ power[:, bins] for bins, filters in groups], dim=1)
-        return _compress(x, preset)
+        # One plain product a group: a batched one, even of a single item, is a third slower.
+        rows = power.flatten(0, 1)
+        x = torch.cat([filters @ rows[:, bins].mT for bins, filters in groups])
+        return _compress(x.unflatten(1, power.shape[:2]).movedim(0, 1), preset)
 
     def extra_repr(self) -> str:
         """Name the preset where the module is printed."""
@@ -118,7 +113,7 @@ class MelSpectrogram(nn.Module):
 def _transform(
     preset: MelPreset, device: torch.device, dtype: torch.dtype
 ) -> tuple[Tensor, list[tuple[slice, Tensor]]]:
-    """Return the window (win_length,) and the filters in groups (bins, (M/4, K)).
+    """Return the window (n_fft,) and the filters in groups (bins, (M/4, K)).
 
     Low filters reach over a few bins only; in four groups the product costs a quarter.
     """
@@ -127,6 +122,8 @@ def _transform(
     # What is made in inference mode could not serve a later backward pass.
     with torch.inference_mode(False):
         window = torch.hann_window(preset.win_length, periodic=True, dtype=dtype, device=device)
+        before = (preset.n_fft - preset.win_length) // 2
+        window = F.pad(window, (before, preset.n_fft - preset.win_length - before))
         for group in np.array_split(filters, min(4, preset.n_mels)):
             used = np.flatnonzero(group.any(axis=0))
             bins = slice(int(used.min(initial=0)), int(used.max(initial=0)) + 1)
