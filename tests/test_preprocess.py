@@ -18,7 +18,7 @@ import pytest
 import soundfile
 import torch
 
-from vocoder.data import preprocess as module
+from vocoder.data import maker
 from vocoder.data.base import Corpus
 from vocoder.data.preprocess import preprocess
 from vocoder.errors import VocoderError
@@ -288,7 +288,7 @@ def test_a_full_disk_is_no_fault_of_the_clip(tmp_path, source):
 def test_an_interrupted_run_goes_on(tmp_path, source, monkeypatch):
     preprocess("wavs", source, tmp_path / "whole", n_jobs=1)
     out = tmp_path / "out"
-    write = module._write_array
+    write = maker._write_array
     n_written = 0
 
     def interrupted(path: Path, array: np.ndarray) -> None:
@@ -300,7 +300,7 @@ def test_an_interrupted_run_goes_on(tmp_path, source, monkeypatch):
         write(path, array)
 
     with monkeypatch.context() as patch:
-        patch.setattr(module, "_write_array", interrupted)
+        patch.setattr(maker, "_write_array", interrupted)
         with pytest.raises(KeyboardInterrupt):
             preprocess("wavs", source, out, n_jobs=1)
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL

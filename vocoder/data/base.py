@@ -130,6 +130,7 @@ def random_ids(ids: Iterable[str], n_test: int, seed: int) -> set[str]:
 
 FORMAT = "vocoder-corpus"
 VERSION = 1
+MANIFEST = "manifest.json"
 
 
 @dataclass(frozen=True)
@@ -175,7 +176,7 @@ class Manifest:
         return opening + ',\n "utterances": [\n  ' + ",\n  ".join(lines) + "\n ]\n}\n"
 
     @classmethod
-    def from_json(cls, text: str | bytes, where: str = "manifest.json") -> Manifest:
+    def from_json(cls, text: str | bytes, where: str = MANIFEST) -> Manifest:
         """Read what `to_json` wrote, checking every field.
 
         Args:
@@ -266,12 +267,12 @@ class Corpus:
             VocoderError: there is none, it is not finished, or its manifest is damaged.
         """
         folder = Path(folder)
-        path = folder / "manifest.json"
+        path = folder / MANIFEST
         try:
             text = path.read_bytes()
         except (FileNotFoundError, NotADirectoryError):
             raise VocoderError(
-                f"{folder}: no preprocessed corpus (there is no manifest.json); make it, or finish "
+                f"{folder}: no preprocessed corpus (there is no {MANIFEST}); make it, or finish "
                 "what was stopped, with `vocoder preprocess`"
             ) from None
         return cls(folder, Manifest.from_json(text, str(path)))

@@ -1,0 +1,95 @@
+"""From one recording to the audio and the mel that training reads."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from vocoder.atomic import atomic_path
+from vocoder.data.base import Clip, audio_path, mel_path
+from vocoder.data.journal import Record
+from vocoder.errors import VocoderError
+from vocoder.presets import MelPreset
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A file that cannot be used."""
+
+    file: str  # within the source
+    reason: str
+
+
+class Maker:
+    """Makes the files of a clip; cheap to send to another process."""
+
+    def __init__(self, source: Path, out: Path, preset: MelPreset) -> None:
+        self.source = source
+        self.out = out
+        self.preset = preset
+
+    def source_state(self, clip: Clip) -> tuple[str, int, int]:
+        """Return the file of a clip within the source, its size and its time of change."""
+        state = clip.path.stat()
+        return str(clip.path.relative_to(self.source)), state.st_size, state.st_mtime_ns
+
+    def has_files(self, record: Record) -> bool:
+        """Tell whether the files of a clip are there in full length."""
+        n_values = self.preset.n_mels * self.preset.n_frames(record.n_samples)
+        return (
+            audio_path(self.out, record.id).stat().st_size > 2 * record.n_samples
+            and mel_path(self.out, record.id).stat().st_size > 4 * n_values
+        )
+
+    def make(self, clip: Clip) -> Record | Failure:
+        """Write the audio and the mel of one clip.
+
+        Raises:
+            OSError: a file cannot be written; that is no failure of the clip.
+        """
+        import torch
+
+        from vocoder.audio import read_int16
+        from vocoder.mel import MelSpectrogram
+
+        try:
+            file, size, mtime_ns = self.source_state(clip)
+            audio, n_clipped = read_int16(clip.path, sample_rate=self.preset.sample_rate)
+        except VocoderError as error:
+            reason = str(error).removeprefix(f"{clip.path}: ")
+            return Failure(str(clip.path.relative_to(self.source)), reason)
+        except OSError as error:
+            reason = error.strerror or str(error)
+            return Failure(str(clip.path.relative_to(self.source)), reason)
+        n_samples = len(audio) // self.preset.hop_length * self.preset.hop_length
+        if n_samples < self.preset.min_samples:
+            return Failure(
+                file,
+                f"too short, {len(audio)} samples; preset {self.preset.name} needs "
+                f"{self.preset.min_samples} in whole frames of {self.preset.hop_length}",
+            )
+        samples = audio[:n_samples]
+        # The mel is that of the audio as stored, which is what training sees.
+        stored = torch.from_numpy(np.multiply(samples, 1 / 32768, dtype=np.float32))
+        with torch.inference_mode():
+            mel = MelSpectrogram(self.preset)(stored).numpy()
+        _write_array(audio_path(self.out, clip.id), samples)
+        _write_array(mel_path(self.out, clip.id), mel)
+        return Record(clip.id, file, size, mtime_ns, n_samples, n_clipped)
+
+
+def _write_array(path: Path, array: npt.NDArray[Any]) -> None:
+    # Not np.save: on a full disk it loses the reason. Not synced: waiting for the disk would take
+    # longer than the mel, and a file that a power cut shortens is found by its size.
+    array = np.ascontiguousarray(array)
+    try:
+        with atomic_path(path, sync=False) as temporary, open(temporary, "wb") as file:
+            header = np.lib.format.header_data_from_array_1_0(array)
+            np.lib.format.write_array_header_1_0(file, header)
+            file.write(array.data)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from None
