@@ -1,0 +1,48 @@
+"""What the README says is so."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from vocoder.audio import read_wav
+from vocoder.recipe import list_recipes, load_recipe
+from vocoder.registry import find_model
+
+REPOSITORY = Path(__file__).parents[1]
+README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_python_lines_run(tmp_path: Path) -> None:
+    (tmp_path / "egs").symlink_to(REPOSITORY / "egs")
+    (lines,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    subprocess.run([sys.executable, "-c", lines], check=True, cwd=tmp_path, timeout=300)
+    recording, _ = read_wav(REPOSITORY / "egs/quickstart/corpus/wavs/ES000001.flac")
+    copy, rate = read_wav(tmp_path / "copy.wav")
+    assert (len(copy), rate) == ((len(recording) // 256 + 1) * 256, 22050)
+
+
+ROWS = re.findall(r"^\| (`ljspeech/[^|]*) \| ([\d,]+) \| ([\d,]+) \|", README, re.MULTILINE)
+
+
+@pytest.mark.parametrize(("names", "training", "inference"), ROWS)
+def test_parameter_counts_of_the_table(names: str, training: str, inference: str) -> None:
+    first, *others = re.findall(r"`([^`]*)`", names)
+    recipes = [first, *(first.rsplit("-", 1)[0] + other for other in others)]
+    for name in recipes:
+        recipe = load_recipe(name)
+        model = find_model(recipe.model)[0](recipe.config)
+        assert f"{model.n_parameters():,}" == training
+        assert f"{model.fold().n_parameters():,}" == inference
+
+
+def test_every_recipe_and_file_named_exists() -> None:
+    assert len(ROWS) == 8
+    for name in re.findall(r"`((?:ljspeech|tiny|own_voice|espeak)/[\w-]+)`", README):
+        assert name in list_recipes()
+    for target in re.findall(r"\]\((?!http)([^)#]+)\)", README):
+        assert (REPOSITORY / target).exists(), target
