@@ -24,6 +24,12 @@ def suggest(name: str, candidates: Iterable[str]) -> str:
     return f"; did you mean {near[0]!r}?" if near else ""
 
 
+def unknown_key(key: object, known: Iterable[str], where: str = "") -> ConfigError:
+    """Return the error for a key that is none of `known`, in one line whatever the key holds."""
+    name = key if isinstance(key, str) and key.isidentifier() else repr(key)
+    return ConfigError(f"{where}{'.' * bool(where)}{name}: unknown key{suggest(str(key), known)}")
+
+
 def from_dict(cls: type[T], values: Mapping[str, Any], where: str = "") -> T:
     """Build the dataclass `cls` from `values`, converting each value to its field's type.
 
@@ -41,9 +47,9 @@ def from_dict(cls: type[T], values: Mapping[str, Any], where: str = "") -> T:
     fields = {field.name for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
     converted = {}
     for key, value in values.items():
-        place = f"{where}.{key}" if where else str(key)
         if key not in fields:
-            raise ConfigError(f"{place}: unknown key{suggest(key, fields)}")
+            raise unknown_key(key, fields, where)
+        place = f"{where}.{key}" if where else key
         converted[key] = convert(value, hints[key], place)
     try:
         return cls(**converted)

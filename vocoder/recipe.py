@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import yaml
 
-from vocoder.config import ConfigError, from_dict, suggest, to_dict
+from vocoder.config import ConfigError, from_dict, suggest, to_dict, unknown_key
 from vocoder.models.waveflow import RowFlowConfig
 from vocoder.presets import MelPreset, get_preset
 from vocoder.registry import find_model
@@ -94,7 +94,7 @@ class Recipe:
         known = [field.name for field in dataclasses.fields(cls) if field.name != "config"]
         for key in values:
             if key not in known:
-                raise ConfigError(f"{key}: unknown key{suggest(key, known)}")
+                raise unknown_key(key, known)
         model = values.get("model")
         if not isinstance(model, Mapping) or not isinstance(model.get("name"), str):
             raise ConfigError("model.name: missing; name the model to train")
