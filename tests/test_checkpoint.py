@@ -109,6 +109,11 @@ def test_run_folder_means_its_best_then_its_newest(voice: Path, tmp_path: Path) 
         assert checkpoint.load(run).path.stem == name
 
 
+def test_checkpoint_is_readable_as_any_new_file_is(voice: Path) -> None:
+    (voice.parent / "other").touch()
+    assert voice.stat().st_mode == (voice.parent / "other").stat().st_mode
+
+
 def test_unwritable_folder_leaves_nothing(tmp_path: Path) -> None:
     model = tiny_models()["nanoflow"]
     with pytest.raises(OSError, match="none"):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,7 +11,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from vocoder.atomic import atomic_path
 from vocoder.data.base import Clip, audio_path, mel_path
 from vocoder.data.journal import Record
 from vocoder.errors import VocoderError
@@ -83,13 +84,20 @@ class Maker:
 
 
 def _write_array(path: Path, array: npt.NDArray[Any]) -> None:
-    # Not np.save: on a full disk it loses the reason. Not synced: waiting for the disk would take
-    # longer than the mel, and a file that a power cut shortens is found by its size.
+    """Write a .npy file, or on an error nothing.
+
+    Straight to its name, which a kill may leave half-written: the journal vouches for whole files,
+    the manifest for a whole corpus, and a rename would cost as much again as the file. Not by
+    np.save either, which loses the reason on a full disk.
+    """
     array = np.ascontiguousarray(array)
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, np.lib.format.header_data_from_array_1_0(array))
     try:
-        with atomic_path(path, sync=False) as temporary, open(temporary, "wb") as file:
-            header = np.lib.format.header_data_from_array_1_0(array)
-            np.lib.format.write_array_header_1_0(file, header)
+        with open(path, "wb") as file:
+            file.write(header.getbuffer())
             file.write(array.data)
     except OSError as error:
+        with contextlib.suppress(OSError):
+            path.unlink()
         raise OSError(error.errno, error.strerror, str(path)) from None
