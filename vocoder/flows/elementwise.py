@@ -7,6 +7,7 @@ Each comes as a small object with `n_params`, the channels that its parameters t
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -44,6 +45,54 @@ class Affine:
         """Return x = (z − t) · exp(−log_s)."""
         log_s, t = params.unbind(1)
         return (z - t) * (-log_s).exp()
+
+
+@dataclass(frozen=True)
+class SigmoidAffine:
+    """z = (x + shift) · scale, scale = floor + (1 − floor) · σ(raw + 2), params = (shift, raw).
+
+    As in Glow's published code; the scale is at most 1. With a floor of zero the inverse can divide
+    by numbers near zero.
+    """
+
+    floor: float = 0.0
+    shift_first: bool = True  # otherwise z = x · scale + shift, as in mAR-SCF
+    n_params: int = 2
+
+    def forward(self, x: Tensor, params: Tensor) -> tuple[Tensor, Tensor]:
+        """Return z and ln(scale)."""
+        shift, log_scale = self._read(params)
+        scale = log_scale.exp()
+        return ((x + shift) * scale if self.shift_first else x * scale + shift), log_scale
+
+    def inverse(self, z: Tensor, params: Tensor) -> Tensor:
+        """Return x."""
+        shift, log_scale = self._read(params)
+        scale = (-log_scale).exp()
+        return z * scale - shift if self.shift_first else (z - shift) * scale
+
+    def _read(self, params: Tensor) -> tuple[Tensor, Tensor]:
+        shift, raw = params.unbind(1)
+        log_sigmoid = F.logsigmoid(raw + 2)
+        if not self.floor:
+            return shift, log_sigmoid
+        rest = log_sigmoid + math.log1p(-self.floor)
+        return shift, torch.logaddexp(rest, rest.new_tensor(math.log(self.floor)))
+
+
+@dataclass(frozen=True)
+class Shift:
+    """z = x + t, params = (t,); NICE (2014), §3.2."""
+
+    n_params: int = 1
+
+    def forward(self, x: Tensor, params: Tensor) -> tuple[Tensor, Tensor]:
+        """Return z and zeros."""
+        return x + params[:, 0], torch.zeros_like(x)
+
+    def inverse(self, z: Tensor, params: Tensor) -> Tensor:
+        """Return x = z − t."""
+        return z - params[:, 0]
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
-"""Between a waveform and its rows."""
+"""Between data and the arrays that flows work on: waveform and rows, pixels and channels."""
 
 from __future__ import annotations
 
+import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -15,3 +16,13 @@ def fold_rows(x: Tensor, n_height: int) -> Tensor:
 def unfold_rows(rows: Tensor) -> Tensor:
     """Undo `fold_rows`: (..., H, W) to (..., N)."""
     return rows.transpose(-1, -2).flatten(-2)
+
+
+def squeeze2d(x: Tensor) -> Tensor:
+    """Turn (B, C, H, W) into (B, 4C, H/2, W/2): channel 4c + 2dy + dx holds pixel (dy, dx) of c."""
+    return F.pixel_unshuffle(x, 2)
+
+
+def unsqueeze2d(x: Tensor) -> Tensor:
+    """Undo `squeeze2d`."""
+    return F.pixel_shuffle(x, 2)

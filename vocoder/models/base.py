@@ -14,37 +14,45 @@ Self = TypeVar("Self", bound="FlowModel")
 
 
 class FlowModel(nn.Module, ABC):
-    """An exact-likelihood model: x ↔ z with z ~ N(0, 1), given a conditioning."""
+    """An exact-likelihood model: x ↔ z with z ~ N(0, 1), given a conditioning if it takes one."""
 
     config: Any
+    # Keep only what enters each flow step for the backward pass and compute the rest anew there:
+    # less memory for about a third more time.
+    checkpointing: bool = False
 
     def __init__(self, config: Any) -> None:
         super().__init__()
         self.config = config
 
     @abstractmethod
-    def forward(self, x: Tensor, cond: Tensor) -> tuple[Tensor, Tensor]:
-        """Map data to (z, logdet); logdet (B,) in nats."""
+    def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        """Map data x, and `cond` if the model takes one, to (z, logdet); logdet (B,) in nats."""
 
     @abstractmethod
-    def inverse(self, z: Tensor, cond: Tensor) -> Tensor:
-        """Map z to data: the exact inverse of `forward`."""
+    def inverse(self, z: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        """Map z, and `cond` if the model takes one, to data: the exact inverse of `forward`."""
 
-    def log_prob(self, x: Tensor, cond: Tensor) -> Tensor:
+    @torch.no_grad()
+    def initialise(self, x: Tensor, cond: Tensor | None = None) -> None:
+        """Let the layers that start from data do so from this batch; most models have none."""
+
+    def log_prob(self, x: Tensor, cond: Tensor | None = None) -> Tensor:
         """Return log p(x | cond) in nats, (B,)."""
         z, logdet = self(x, cond)
         return standard_normal_log_prob(z).flatten(1).sum(dim=1) + logdet
 
     def sample(
         self,
-        cond: Tensor,
+        cond: Tensor | None = None,
         *,
         shape: tuple[int, ...],
         temperature: float = 1.0,
         generator: torch.Generator | None = None,
     ) -> Tensor:
-        """Draw x of `shape` (B, ...) given `cond`, with noise N(0, temperature²)."""
-        z = torch.randn(shape, generator=generator, device=cond.device, dtype=cond.dtype)
+        """Draw x given `cond` by noise of `shape` (B, ...), N(0, temperature²)."""
+        like = next(self.parameters()) if cond is None else cond
+        z = torch.randn(shape, generator=generator, device=like.device, dtype=like.dtype)
         return self.inverse(z * temperature, cond)
 
     def fold(self: Self) -> Self:
@@ -63,9 +71,15 @@ class FlowModel(nn.Module, ABC):
                 parametrize.remove_parametrizations(module, "weight")
         return model.eval().requires_grad_(False)
 
-    def n_parameters(self) -> int:
-        """Return the number of parameters."""
-        return sum(parameter.numel() for parameter in self.parameters())
+    def n_parameters(self, effective: bool = False) -> int:
+        """Return the number of parameters; if `effective`, without those that nothing depends on.
+
+        A layer that stores such parameters tells their number as `n_dead_parameters`.
+        """
+        total = sum(parameter.numel() for parameter in self.parameters())
+        if not effective:
+            return total
+        return total - sum(getattr(module, "n_dead_parameters", 0) for module in self.modules())
 
 
 def standard_normal_log_prob(z: Tensor) -> Tensor:

@@ -1,0 +1,108 @@
+"""The convolutional estimators of Glow and NanoGlow.
+
+Source: Glow (NeurIPS 2018), §4 and its published code; NanoFlow (NeurIPS 2020), appendix on images,
+and L0SG/NanoFlow for the details.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vocoder.flows.linear import DataInitialised
+
+
+class NormedConv2d(DataInitialised):
+    """Convolution to the same size followed by ActNorm, computed as one convolution.
+
+    (w ∗ x + bias) · exp(log_scale) = (w · exp(log_scale)) ∗ x + bias · exp(log_scale), so that the
+    backward pass has no tensor of activations to keep for the norm.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(in_channels, out_channels, kernel_size, padding="same", bias=False)
+        nn.init.normal_(self.conv.weight, std=0.05)
+        self.bias = nn.Parameter(self.conv.weight.new_zeros(out_channels))
+        self.log_scale = nn.Parameter(self.conv.weight.new_zeros(out_channels))
+
+    def initialise_from(self, x: Tensor) -> None:
+        """Standardise each output channel over batch and positions."""
+        self.bias.copy_(-self.conv(x).mean(dim=(0, 2, 3)))
+        self.log_scale.copy_(-(self.conv(x).std(dim=(0, 2, 3), correction=0) + 1e-6).log())
+
+    def forward(self, x: Tensor, log_gate: Tensor | None = None) -> Tensor:
+        """Map (B, C_in, H, W) to (B, C_out, H, W), times exp(log_gate) (C_out,) if given."""
+        log_scale = self.log_scale if log_gate is None else self.log_scale + log_gate
+        scale = log_scale.exp()
+        weight = self.conv.weight * scale.view(-1, 1, 1, 1)
+        return F.conv2d(x, weight, self.bias * scale, padding="same")
+
+
+class ZeroConv2d(nn.Conv2d):
+    """Convolution to the same size that starts at zero, times exp(3 · log_scale)."""
+
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int) -> None:
+        super().__init__(in_channels, out_channels, kernel_size, padding="same")
+        nn.init.zeros_(self.weight)
+        assert self.bias is not None
+        nn.init.zeros_(self.bias)
+        self.log_scale = nn.Parameter(self.bias.new_zeros(out_channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, C_in, H, W) to (B, C_out, H, W)."""
+        return super().forward(x) * (3 * self.log_scale).exp().view(-1, 1, 1)
+
+
+class ConvNet2d(nn.Module):
+    """Normed convolutions, each followed by ReLU.
+
+    Args:
+        in_channels: channels of the input.
+        channels: hidden channels h.
+        kernel_sizes: (3, 1) for Glow's network, six times 3 for NanoFlow's.
+    """
+
+    def __init__(self, in_channels: int, channels: int, kernel_sizes: tuple[int, ...]) -> None:
+        super().__init__()
+        sizes = (in_channels, *[channels] * len(kernel_sizes))
+        self.convs = nn.ModuleList(
+            NormedConv2d(sizes[i], sizes[i + 1], kernel) for i, kernel in enumerate(kernel_sizes)
+        )
+
+    def forward(self, x: Tensor, log_gates: Tensor | None = None) -> Tensor:
+        """Map (B, C_in, H, W) to (B, h, H, W).
+
+        Args:
+            x: the input.
+            log_gates: (layers, h), the logarithm of a factor of each normed convolution, or None.
+        """
+        for i, conv in enumerate(self.convs):
+            x = conv(x, None if log_gates is None else log_gates[i]).relu()
+        return x
+
+
+@dataclass(frozen=True)
+class ConvEstimator:
+    """A network and a head: all that one flow step calls.
+
+    Args:
+        net: the network.
+        head: from its features to n_params · C/2 channels, the parameters of a channel adjacent.
+        n_params: parameters for each element.
+    """
+
+    net: ConvNet2d
+    head: ZeroConv2d
+    n_params: int
+
+    def __call__(self, half: Tensor) -> Tensor:
+        """Map the half that conditions (B, C/2, H, W) to parameters (B, n_params, C/2, H, W)."""
+        return by_parameter(self.head(self.net(half)), self.n_params)
+
+
+def by_parameter(h: Tensor, n_params: int) -> Tensor:
+    """Turn channels c · P + p of h (B, C · P, H, W) into (B, P, C, H, W)."""
+    return h.unflatten(1, (-1, n_params)).transpose(1, 2)
