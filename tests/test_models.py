@@ -56,7 +56,7 @@ def _inverse_without_queue(step, z, cond, estimator):  # type: ignore[no-untyped
     x[:, :first] = z[:, :first]
     for r in range(first, z.shape[1]):
         seen = x[:, :-1] if step.passthrough else F.pad(x[:, :-1], (0, 0, 1, 0))
-        params = estimator(seen, cond[..., first:, :])
+        params = estimator(seen, cond)
         x[:, r] = step.transform.inverse(z[:, r], params[:, :, r - first])
     return x[:, step.positions]
 
@@ -102,7 +102,7 @@ def test_crop_is_conditioned_as_in_the_whole_clip(model: RowFlow) -> None:
     whole = model._conditioning(mel, x.shape[-1], 0)
     crop = model._conditioning(mel[:, :, 2:6], 2 * model.hop_length, model.hop_length)
     columns = model.hop_length // model.config.n_height
-    torch.testing.assert_close(crop, whole[..., 3 * columns : 5 * columns], atol=1e-12, rtol=0)
+    torch.testing.assert_close(crop, whole[:, :, 3 * columns : 5 * columns], atol=1e-12, rtol=0)
 
 
 @each_model

@@ -5,7 +5,7 @@ Source: WaveFlow, a compact flow-based model for raw audio (ICML 2020), §3.
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -25,10 +25,10 @@ class RowQueue(Protocol):
 class RowEstimator(Protocol):
     """A network that is causal along rows: output row r depends on input rows ≤ r."""
 
-    def __call__(self, rows: Tensor, cond: Tensor) -> Tensor:
+    def __call__(self, rows: Tensor, cond: Any) -> Tensor:
         """Map input rows (B, H, W) to parameters (B, P, H, W)."""
 
-    def queue(self, cond: Tensor) -> RowQueue:
+    def queue(self, cond: Any) -> RowQueue:
         """Return the same function as a queue of rows."""
 
 
@@ -41,8 +41,8 @@ class RowAutoregressive(Bijection):
         passthrough: copy the first row instead of transforming it (the WaveFlow repository);
             otherwise the first row is transformed given a row of zeros (the NanoFlow repository).
 
-    `x` and `z` (B, H, W) are in natural row order on both sides; `cond` (..., H, W) is in visiting
-    order, since several steps share an order and so one reordered copy.
+    `x` and `z` (B, H, W) are in natural row order on both sides; `cond` is whatever the estimator
+    takes, with the rows of `visits`: several steps share an order, and so one reordered copy.
     """
 
     def __init__(
@@ -53,19 +53,20 @@ class RowAutoregressive(Bijection):
         self.transform = transform
         self.passthrough = passthrough
         self.positions = tuple(sorted(range(len(order)), key=order.__getitem__))
+        self.visits = order[1:] if passthrough else order  # the rows that are transformed
 
-    def forward(self, x: Tensor, cond: Tensor, estimator: RowEstimator) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, cond: Any, estimator: RowEstimator) -> tuple[Tensor, Tensor]:
         """Map x to z; return z and its log-determinant (B,)."""
         z, log_derivative = self.elementwise(x, cond, estimator)
         return z, log_derivative.sum(dim=(1, 2))
 
     def elementwise(
-        self, x: Tensor, cond: Tensor, estimator: RowEstimator
+        self, x: Tensor, cond: Any, estimator: RowEstimator
     ) -> tuple[Tensor, Tensor]:
         """Like `forward`, with log|dz/dx| of every element (B, H, W) instead of its sum."""
         x = take_rows(x, self.order)
         if self.passthrough:
-            params = estimator(x[:, :-1], cond[..., 1:, :])
+            params = estimator(x[:, :-1], cond)
             z, log_derivative = self.transform.forward(x[:, 1:], params.to(x.dtype))
             z = torch.cat([x[:, :1], z], dim=1)
             log_derivative = F.pad(log_derivative, (0, 0, 1, 0))
@@ -74,27 +75,24 @@ class RowAutoregressive(Bijection):
             z, log_derivative = self.transform.forward(x, params.to(x.dtype))
         return take_rows(z, self.positions), take_rows(log_derivative, self.positions)
 
-    def inverse(self, z: Tensor, cond: Tensor, estimator: RowEstimator) -> Tensor:
+    def inverse(self, z: Tensor, cond: Any, estimator: RowEstimator) -> Tensor:
         """Map z to x, one row after the other."""
-        if self.passthrough:
-            rows = [z[:, self.order[0]]]
-            queue, visits = estimator.queue(cond[..., 1:, :]), self.order[1:]
-        else:
-            rows = [torch.zeros_like(z[:, 0])]
-            queue, visits = estimator.queue(cond), self.order
-        for row in visits:
+        rows = [z[:, self.order[0]] if self.passthrough else torch.zeros_like(z[:, 0])]
+        queue = estimator.queue(cond)
+        for row in self.visits:
             params = queue.step(rows[-1])
             rows.append(self.transform.inverse(z[:, row], params.to(z.dtype)))
         return take_rows(torch.stack(rows[-len(self.order) :], dim=1), self.positions)
 
 
 def take_rows(rows: Tensor, order: tuple[int, ...]) -> Tensor:
-    """Return rows (..., H, W) in the given order; the very tensor if that is the natural one."""
-    if order == tuple(range(len(order))):
+    """Return rows (B, H, W, ...) in the given order; the very tensor if that is the natural one."""
+    natural = tuple(range(rows.shape[1]))
+    if order == natural:
         return rows
-    if order == tuple(reversed(range(len(order)))):
-        return rows.flip(-2)  # faster than a gather, and much faster backward
-    return rows.index_select(-2, torch.tensor(order, device=rows.device))
+    if order == natural[::-1]:
+        return rows.flip(1)  # faster than a gather, and much faster backward
+    return rows.index_select(1, torch.tensor(order, device=rows.device))
 
 
 def row_orders(

@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from torch import Tensor
-
 from vocoder.models.waveflow import RowFlow, RowFlowConfig
 from vocoder.nets.indicator import FlowIndicator
 from vocoder.nets.wavenet2d import FlowParameters
@@ -48,5 +46,5 @@ class NanoFlow(RowFlow):
             model.indicator.fold()
         return model.requires_grad_(False)
 
-    def _flow_parameters(self, mask: Tensor | None) -> list[FlowParameters]:
-        return super()._flow_parameters(mask) if self.indicator is None else self.indicator(mask)
+    def _flow_parameters(self) -> list[FlowParameters]:
+        return super()._flow_parameters() if self.indicator is None else self.indicator()

@@ -31,10 +31,10 @@ class FlowIndicator(nn.Module):
         self.gate = nn.Parameter(torch.ones(n_flows, n_layers, channels))
         self.shift: nn.Parameter | None = None
 
-    def forward(self, mask: Tensor | None = None) -> list[FlowParameters]:
-        """Return the parameters of every flow, with `mask` in each."""
+    def forward(self) -> list[FlowParameters]:
+        """Return the parameters of every flow."""
         shift = self._project() if self.shift is None else self.shift
-        return [FlowParameters(s, g, mask) for s, g in zip(shift, self.gate, strict=True)]
+        return [FlowParameters(s, g) for s, g in zip(shift, self.gate, strict=True)]
 
     def fold(self) -> None:
         """Replace embedding and projections by the K · L · 2C shifts that they amount to."""

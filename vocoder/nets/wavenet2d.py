@@ -1,19 +1,22 @@
 """The density estimator of WaveFlow and NanoFlow: a WaveNet over the rows of a folded waveform.
 
-Source: WaveFlow (ICML 2020), §3.2; L0SG/NanoFlow and L0SG/WaveFlow for the details.
+The modules hold the parameters; `kernels.gated_conv2d` computes. Inside, everything is channels
+last, (B, H, W, C). Source: WaveFlow (ICML 2020), §3.2; L0SG/NanoFlow and L0SG/WaveFlow for the
+details.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
+
+from vocoder.kernels.gated_conv2d import SharedWeights, gated_conv2d, pack_gated_conv, wide
+from vocoder.kernels.wavenet_row import Conditioning, FlowWeights
 
 Residual = Literal["plain", "scaled", "gated"]  # h + r, (h + r) · √½, h + gate · r
 
@@ -25,16 +28,14 @@ class FlowParameters:
     Args:
         shift: (L, 2C), added to the pre-activation of each layer (the flow embedding), or None.
         gate: (L, C), factor of each layer's residual for `residual="gated"`, or None.
-        mask: (B, 1, 1, W), false beyond the end of each item of a padded batch, or None.
     """
 
     shift: Tensor | None = None
     gate: Tensor | None = None
-    mask: Tensor | None = None
 
 
 class WaveNet2d(nn.Module):
-    """Gated residual layers, causal along rows and symmetric along columns.
+    """Parameters of gated residual layers, causal along rows and symmetric along columns.
 
     Args:
         channels: residual channels C.
@@ -54,99 +55,47 @@ class WaveNet2d(nn.Module):
     ) -> None:
         super().__init__()
         self.front = weight_norm(nn.Conv2d(1, channels, 1))
-        self.layers = nn.ModuleList(
-            GatedLayer(channels, n_mels, (2 ** (i % n_layers_per_cycle), 2**i), residual)
-            for i in range(n_layers)
+        self.layers = nn.ModuleList(GatedLayer(channels, n_mels) for _ in range(n_layers))
+        self.dilations = tuple((2 ** (i % n_layers_per_cycle), 2**i) for i in range(n_layers))
+        self.scale = math.sqrt(0.5) if residual == "scaled" else 1.0
+
+    def pack(self) -> NetWeights:
+        """Pack what the flows share that use this network."""
+        *layers, last = cast("list[GatedLayer]", list(self.layers))
+        front: Any = self.front
+        return NetWeights(
+            layers=(*(layer.pack() for layer in layers), last.pack(last=True)),
+            front_weight=wide(front.weight.flatten()),
+            front_bias=wide(front.bias),
+            dilations=self.dilations,
+            scale=self.scale,
         )
-
-    def project(self, cond: Tensor) -> Tensor:
-        """Project the conditioning (B, M, H, W) for all layers at once: (B, L · 2C, H, W)."""
-        projections = [layer.cond for layer in self._layers()]
-        weight = torch.cat([projection.weight for projection in projections])
-        bias = torch.cat([projection.bias for projection in projections])
-        return F.conv2d(cond, weight, bias)
-
-    def _layers(self) -> list[GatedLayer]:
-        return cast("list[GatedLayer]", list(self.layers))
-
-    def forward(
-        self,
-        rows: Tensor,
-        cond: Tensor,
-        flow: FlowParameters,
-        convolve: Callable[[int, GatedLayer, Tensor, Tensor], Tensor],
-    ) -> Tensor:
-        """Return the sum of the skips (B, C, H, W) for input rows (B, H, W).
-
-        Args:
-            rows: output row r sees the rows ≤ r of these.
-            cond: `project`ed conditioning (B, L · 2C, H, W).
-            flow: the flow's own parameters.
-            convolve: gets (index, layer, h, bias) and returns the layer's dilated convolution;
-                that is where a whole batch of rows and a queue of single rows differ.
-        """
-        h = self.front(rows.unsqueeze(1))
-        skips = torch.zeros_like(h)
-        conds = cond.chunk(len(self.layers), dim=1)
-        for i, (layer, layer_cond) in enumerate(zip(self._layers(), conds, strict=True)):
-            if flow.mask is not None:
-                h = h * flow.mask
-            bias = layer.conv.bias if flow.shift is None else layer.conv.bias + flow.shift[i]
-            a = convolve(i, layer, h, bias) + layer_cond
-            gate = None if flow.gate is None else flow.gate[i]
-            h, skip = layer(h, a, gate, last=i == len(self.layers) - 1)
-            skips = skips + skip
-        return skips
 
 
 class GatedLayer(nn.Module):
-    """Dilated 3 × 3 convolution, conditioning, tanh · sigmoid, and 1 × 1 residual and skip.
+    """Parameters of a dilated 3 × 3 convolution, conditioning, and 1 × 1 residual and skip.
 
     Args:
         channels: residual channels C.
         n_mels: conditioning bands M.
-        dilation: along rows and along columns.
-        residual: how the output joins the input.
     """
 
-    def __init__(
-        self, channels: int, n_mels: int, dilation: tuple[int, int], residual: Residual
-    ) -> None:
+    def __init__(self, channels: int, n_mels: int) -> None:
         super().__init__()
-        self.dilation = dilation
-        self.residual = residual
         self.conv: Any = weight_norm(nn.Conv2d(channels, 2 * channels, 3))
         self.cond: Any = weight_norm(nn.Conv2d(n_mels, 2 * channels, 1))
         self.res_skip: Any = weight_norm(nn.Conv2d(channels, 2 * channels, 1))
 
-    def convolve(self, rows: Tensor, bias: Tensor, row_dilation: int) -> Tensor:
-        """Convolve rows (B, C, H + 2 · row_dilation, W) to (B, 2C, H, W)."""
-        d_w = self.dilation[1]
-        dilation, padding = (row_dilation, d_w), (0, d_w)
-        return F.conv2d(rows, self.conv.weight, bias, padding=padding, dilation=dilation)
-
-    def forward(
-        self, h: Tensor, a: Tensor, gate: Tensor | None, *, last: bool
-    ) -> tuple[Tensor, Tensor]:
-        """Return the next layer's h and the skip, both (B, C, H, W).
-
-        Args:
-            h: the layer's input (B, C, H, W).
-            a: convolution plus conditioning (B, 2C, H, W).
-            gate: (C,) or None.
-            last: nobody reads the last layer's h; it is then returned as it came.
-        """
-        C = h.shape[1]
-        y = a[:, :C].tanh() * a[:, C:].sigmoid()
-        if last:  # the residual half is in the checkpoints, but nothing reads it
-            return h, F.conv2d(y, self.res_skip.weight[C:], self.res_skip.bias[C:])
-        r, skip = self.res_skip(y).chunk(2, dim=1)
-        if self.residual == "gated":
-            assert gate is not None
-            return torch.addcmul(h, gate.view(-1, 1, 1).to(r.dtype), r), skip
-        if self.residual == "scaled":
-            return (h + r) * math.sqrt(0.5), skip
-        return h + r, skip
+    def pack(self, *, last: bool = False) -> SharedWeights:
+        """Pack for the op; the last layer's residual half is in the checkpoints, but unused."""
+        return pack_gated_conv(
+            self.conv.weight,
+            wide(self.conv.bias) + wide(self.cond.bias),
+            self.cond.weight,
+            self.res_skip.weight,
+            self.res_skip.bias,
+            last=last,
+        )
 
 
 class Head(nn.Module):
@@ -154,7 +103,7 @@ class Head(nn.Module):
 
     Args:
         channels: C.
-        n_params: output channels.
+        n_params: output channels n.
         scaled: multiply each output by exp(3 · scale), a learned factor per channel, and start
             with small random weights (the NanoFlow repository); otherwise start from zero.
     """
@@ -167,55 +116,136 @@ class Head(nn.Module):
             nn.init.uniform_(parameter, -bound, bound)
         self.scale = nn.Parameter(torch.zeros(1, n_params, 1, 1)) if scaled else None
 
-    def forward(self, skips: Tensor) -> Tensor:
-        """Map skips (B, C, H, W) to parameters (B, n_params, H, W)."""
-        params: Tensor = self.conv(skips)
-        return params if self.scale is None else params * (3 * self.scale).exp()
+    def pack(self) -> tuple[Tensor, Tensor]:
+        """Return the matrix (C, n) and the constant (n,) that the head amounts to."""
+        weight, bias = wide(self.conv.weight[:, :, 0, 0]), wide(cast(Tensor, self.conv.bias))
+        if self.scale is not None:
+            factor = (3 * wide(self.scale.flatten())).exp()
+            weight, bias = weight * factor[:, None], bias * factor
+        return weight.t(), bias
+
+
+@dataclass(frozen=True)
+class NetWeights:
+    """The weights of a network, packed once for all flows that share it.
+
+    Args:
+        layers: see `SharedWeights`.
+        front_weight: (C,), of the 1 × 1 convolution from one channel to h_0.
+        front_bias: (C,).
+        dilations: along rows and along columns, one pair a layer.
+        scale: factor of every layer's h_next.
+    """
+
+    layers: tuple[SharedWeights, ...]
+    front_weight: Tensor
+    front_bias: Tensor
+    dilations: tuple[tuple[int, int], ...]
+    scale: float
+
+    def project(self, mel: Tensor) -> list[Tensor]:
+        """Project the conditioning (B, H, W, M) for each layer, (B, H, W, 2C), without bias."""
+        return [mel @ layer.cond for layer in self.layers]
+
+    def for_flow(
+        self,
+        head: Head,
+        flow: FlowParameters,
+        order: tuple[int, ...],
+        passthrough: bool,
+        *,
+        projected: bool,
+    ) -> FlowWeights:
+        """Return all that one flow needs; see `FlowWeights` and `SharedWeights.for_flow`."""
+        matrix, out_bias = head.pack()
+        layers = []
+        for i, layer in enumerate(self.layers):
+            shift = None if flow.shift is None else flow.shift[i]
+            gate = None if flow.gate is None else flow.gate[i]
+            layers.append(layer.for_flow(matrix, shift, gate, projected=projected))
+            out_bias = out_bias + layer.skip_bias @ matrix
+        return FlowWeights(
+            layers=tuple(layers),
+            front_weight=self.front_weight,
+            front_bias=self.front_bias,
+            out_bias=out_bias,
+            dilations=self.dilations,
+            scale=self.scale,
+            order=order,
+            passthrough=passthrough,
+        )
 
 
 @dataclass(frozen=True)
 class Estimator:
-    """A network, a head and a flow's own parameters: all that one flow step calls."""
+    """What one flow step calls: the network, on rows in visiting order.
 
-    net: WaveNet2d
-    head: Head
-    flow: FlowParameters
+    Args:
+        weights: those of the flow.
+        mask: (B, 1, W, 1), false beyond the end of each item of a padded batch, or None.
+    """
 
-    def __call__(self, rows: Tensor, cond: Tensor) -> Tensor:
-        """Map input rows (B, H, W) and projected conditioning to parameters (B, P, H, W)."""
+    weights: FlowWeights
+    mask: Tensor | None = None
 
-        def convolve(_: int, layer: GatedLayer, h: Tensor, bias: Tensor) -> Tensor:
-            d_h = layer.dilation[0]
-            return layer.convolve(F.pad(h, (0, 0, 2 * d_h, 0)), bias, d_h)
+    def __call__(self, rows: Tensor, cond: Conditioning) -> Tensor:
+        """Map input rows (B, H, W) to parameters (B, n, H, W) of the rows beside them.
 
-        return self.head(self.net(rows, cond, self.flow, convolve))
+        Args:
+            rows: output row r sees the rows ≤ r of these.
+            cond: one mel (B, H, W, M), or one projected (B, H, W, 2C) for each layer.
+        """
+        return self._run(rows, cond, [None] * len(self.weights.layers))
 
-    def queue(self, cond: Tensor) -> WaveNetQueue:
+    def queue(self, cond: Conditioning) -> WaveNetQueue:
         """Return the same function, fed one row at a time."""
         return WaveNetQueue(self, cond)
+
+    def _run(self, rows: Tensor, cond: Conditioning, past: list[Tensor | None]) -> Tensor:
+        """Compute the parameters, given the rows above the first of every layer's input."""
+        w = self.weights
+        h = torch.addcmul(w.front_bias, rows.unsqueeze(-1), w.front_weight)
+        h = h.to(w.layers[0].conv.dtype)
+        params = w.out_bias
+        for i, layer in enumerate(w.layers):
+            if self.mask is not None:
+                h = h * self.mask
+            c = cond if isinstance(cond, Tensor) else cond[i]
+            h_next, y = gated_conv2d(
+                h, c, layer, dilation=w.dilations[i], scale=w.scale, past=past[i]
+            )
+            if (above := past[i]) is not None:
+                past[i] = torch.cat([above, h], dim=1)[:, h.shape[1] :]
+            params = params + y
+            h = h if h_next is None else h_next
+        return params.movedim(-1, 1)
 
 
 class WaveNetQueue:
     """`Estimator` one row at a time: keeps the past rows that each layer's convolution reaches.
 
-    The rows are the state; the network is only read. Exact for every height dilation.
+    The rows are the state; the weights are only read. Exact for every height dilation.
     """
 
-    def __init__(self, estimator: Estimator, cond: Tensor) -> None:
+    def __init__(self, estimator: Estimator, cond: Conditioning) -> None:
         self.estimator = estimator
-        self.rows_of_cond = iter(cond.split(1, dim=-2))
-        self.past: list[list[Tensor]] = [[] for _ in estimator.net.layers]
+        self.cond = cond
+        self.n_rows = 0
+        self.past: list[Tensor | None] = []
 
     def step(self, row: Tensor) -> Tensor:
-        """Take input row (B, W); return the parameters (B, P, W) of the output row beside it."""
-        e = self.estimator
-        skips = e.net(row.unsqueeze(1), next(self.rows_of_cond), e.flow, self._convolve)
-        return e.head(skips).squeeze(2)
-
-    def _convolve(self, index: int, layer: GatedLayer, h: Tensor, bias: Tensor) -> Tensor:
-        past, d_h = self.past[index], layer.dilation[0]
-        zero = torch.zeros_like(h)
-        rows = [past[-d] if len(past) >= d else zero for d in (2 * d_h, d_h)]
-        past.append(h)
-        del past[: -2 * d_h]
-        return layer.convolve(torch.cat([*rows, h], dim=2), bias, row_dilation=1)
+        """Take input row (B, W); return the parameters (B, n, W) of the output row beside it."""
+        w = self.estimator.weights
+        if not self.past:
+            B, W = row.shape
+            self.past = [
+                row.new_zeros((B, 2 * d_h, W, w.channels), dtype=w.dtype) for d_h, _ in w.dilations
+            ]
+        here = slice(self.n_rows, self.n_rows + 1)
+        self.n_rows += 1
+        cond: Conditioning
+        if isinstance(self.cond, Tensor):
+            cond = self.cond[:, here]
+        else:
+            cond = [c[:, here] for c in self.cond]
+        return self.estimator._run(row.unsqueeze(1), cond, self.past).squeeze(2)

@@ -1,0 +1,124 @@
+"""Which backend computes an op: on request, or by an automatic choice that says why."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
+from typing import Any, Generic, TypeVar
+
+from vocoder.config import suggest
+from vocoder.errors import VocoderError
+
+AUTO, REFERENCE = "auto", "reference"
+NAMES = (AUTO, REFERENCE, "cpu", "triton")
+ENVIRONMENT_VARIABLE = "VOCODER_BACKEND"
+
+Call = TypeVar("Call")
+
+_logger = logging.getLogger("vocoder.kernels")
+_requested: str | None = None
+
+
+class BackendError(VocoderError):
+    """The backend that was asked for cannot run here."""
+
+
+@dataclass(frozen=True)
+class Backend(Generic[Call]):
+    """One implementation of an op, known without being imported.
+
+    Args:
+        name: what `use` calls it.
+        refuse: why it cannot compute a call, or None where it can; looks at facts alone.
+        module: where it lives; imported on first use.
+        function: its name there.
+    """
+
+    name: str
+    refuse: Callable[[Call], str | None]
+    module: str
+    function: str
+
+    def load(self) -> Callable[..., Any]:
+        """Import the implementation."""
+        return getattr(import_module(self.module), self.function)
+
+
+@dataclass(frozen=True)
+class Choice(Generic[Call]):
+    """The backend that computes a call, and why those before it in the list do not."""
+
+    backend: Backend[Call]
+    refusals: Mapping[str, str]
+
+
+@contextmanager
+def use(name: str) -> Iterator[None]:
+    """Ask for a backend, inside the `with` block and in the whole process.
+
+    Args:
+        name: "reference", "cpu" or "triton", or "auto" for the fastest one that can run.
+
+    Raises:
+        VocoderError: there is no backend of that name. An op that the backend cannot compute
+            raises BackendError when it is called.
+    """
+    global _requested
+    before, _requested = _requested, _known(name, "backend")
+    try:
+        yield
+    finally:
+        _requested = before
+
+
+def requested() -> str:
+    """Return the name asked for by `use`, else by the environment variable, else "auto"."""
+    if _requested is not None:
+        return _requested
+    return _known(os.environ.get(ENVIRONMENT_VARIABLE) or AUTO, ENVIRONMENT_VARIABLE)
+
+
+def choose(backends: Sequence[Backend[Call]], call: Call, name: str) -> Choice[Call]:
+    """Choose the backend of a call: a pure function of the facts.
+
+    Args:
+        backends: from the most to the least wanted; the last one, the reference, can do all.
+        call: facts of the call.
+        name: a backend's name, or "auto" for the first that can.
+
+    Raises:
+        BackendError: the named backend cannot compute the call, or the op has none of that name.
+    """
+    refusals: dict[str, str] = {}
+    for backend in backends:
+        if name not in (AUTO, backend.name):
+            continue
+        reason = backend.refuse(call)
+        if reason is None:
+            return Choice(backend, refusals)
+        refusals[backend.name] = reason
+    reason = refusals.get(name, f"this op has {', '.join(b.name for b in backends)} only")
+    raise BackendError(f"backend {name!r} cannot run: {reason}; use 'auto' or 'reference'")
+
+
+def log_choice(op: str, choice: Choice[Any]) -> None:
+    """Say once for each op and backend what runs and why nothing faster does."""
+    reasons = "".join(f"; not {name}: {reason}" for name, reason in choice.refusals.items())
+    _log_once(op, choice.backend.name, reasons)
+
+
+@cache
+def _log_once(op: str, name: str, reasons: str) -> None:
+    _logger.info("%s runs on the %s backend%s", op, name, reasons)
+
+
+def _known(name: str, source: str) -> str:
+    if name not in NAMES:
+        hint = suggest(name, NAMES)
+        raise VocoderError(f"{source} {name!r}: not one of {', '.join(NAMES)}{hint}")
+    return name
