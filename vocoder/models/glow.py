@@ -32,17 +32,19 @@ class ImageFlowConfig:
     With `parity` a model has the parameters and constants of its published code, number for number.
     Without it, it computes the same but for what this table says:
 
-    ===================  =====================================  ===================================
-    part                 parity                                 default
-    ===================  =====================================  ===================================
-    1 × 1 convolution    L, U as square matrices, log_s beside  all in one matrix: no dead weights,
-                         them: C (C + 1) dead weights           and weight decay pulls it to a
-                                                                permutation
-    Gaussian top prior   a convolution of zeros: 36 C² dead     a mean and log_std per channel
-                         weights
-    affine coupling      scale σ(raw + 2), which sinks to 0,    at least 1e-3: the inverse stays
-                         and samples then to infinity           finite
-    ===================  =====================================  ===================================
+    ==================  ===================================  ======================================
+    part                parity                               default
+    ==================  ===================================  ======================================
+    1 × 1 convolution   L, U as square matrices, log_s       all in one matrix, every entry used
+                        beside them: C (C + 1) dead weights
+    Gaussian top prior  a convolution of zeros: 36 C² dead   a mean and a log_std for each channel
+                        weights
+    affine coupling     scale σ(raw + 2): sinks to 0, and    at least 1e-3, so that the inverse
+                        samples grow to infinity             stays finite
+    ==================  ===================================  ======================================
+
+    Weight decay pulls the norms and gates to the identity and each 1 × 1 convolution to a signed
+    permutation, all of which preserve volume, so that it may act on every parameter.
     """
 
     image_channels: int = 3

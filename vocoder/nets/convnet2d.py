@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vocoder.flows.linear import DataInitialised
+from vocoder.flows.linear import ActNorm, DataInitialised
 
 
 class NormedConv2d(DataInitialised):
@@ -84,23 +85,54 @@ class ConvNet2d(nn.Module):
         return x
 
 
+class StepIndicator(nn.Module):
+    """What tells a shared network which step of flow it serves: maps beside its input, and gates.
+
+    The maps pass an ActNorm of their own, which sets the size that they start from.
+
+    Args:
+        n_maps: E.
+        height: of the maps, hence of all images.
+        width: of the maps.
+        n_layers: layers of the network.
+        channels: hidden channels h of the network.
+    """
+
+    def __init__(self, n_maps: int, height: int, width: int, n_layers: int, channels: int) -> None:
+        super().__init__()
+        self.embedding = nn.Parameter(torch.randn(n_maps, height, width))
+        self.norm = ActNorm(n_maps)
+        self.log_gate = nn.Parameter(torch.zeros(n_layers, channels))
+
+    def forward(self) -> tuple[Tensor, Tensor]:
+        """Return the maps (1, E, H, W) and the gates' logarithms (layers, h)."""
+        maps, _ = self.norm(self.embedding.unsqueeze(0))
+        return maps, self.log_gate
+
+
 @dataclass(frozen=True)
 class ConvEstimator:
-    """A network and a head: all that one flow step calls.
+    """A network, a head and a step's own indicator: all that one flow step calls.
 
     Args:
         net: the network.
         head: from its features to n_params · C/2 channels, the parameters of a channel adjacent.
         n_params: parameters for each element.
+        indicator: of this step, for a network that several share.
     """
 
     net: ConvNet2d
     head: ZeroConv2d
     n_params: int
+    indicator: StepIndicator | None = None
 
     def __call__(self, half: Tensor) -> Tensor:
         """Map the half that conditions (B, C/2, H, W) to parameters (B, n_params, C/2, H, W)."""
-        return by_parameter(self.head(self.net(half)), self.n_params)
+        log_gates = None
+        if self.indicator is not None:
+            maps, log_gates = self.indicator()
+            half = torch.cat([half, maps.to(half.dtype).expand(len(half), -1, -1, -1)], dim=1)
+        return by_parameter(self.head(self.net(half, log_gates)), self.n_params)
 
 
 def by_parameter(h: Tensor, n_params: int) -> Tensor:

@@ -1,0 +1,67 @@
+"""NanoFlow's parameter sharing on Glow: scalable normalizing flows (NeurIPS 2020), §4.2."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from torch import nn
+
+from vocoder.errors import VocoderError
+from vocoder.flows.multiscale import level_shapes
+from vocoder.models.glow import ConvFlow, ImageFlowConfig
+from vocoder.nets.convnet2d import ConvEstimator, StepIndicator
+from vocoder.registry import register_model
+
+N_LAYERS = 6  # 3 × 3 convolutions of the shared network
+
+
+@dataclass(frozen=True)
+class NanoGlowConfig(ImageFlowConfig):
+    """NanoGlow: all steps of a level share one network."""
+
+    # "naive": everything shared; "decomposed": a head per step; "full": a head, embedding maps and
+    # gates per step.
+    variant: Literal["naive", "decomposed", "full"] = "full"
+    # Embedding maps of a step in the first level, twice as many in each further one, for "full".
+    # They have the size of the level, and so tie the model to its image size.
+    flow_embedding: int = 1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.flow_embedding < 1:
+            raise VocoderError(f"flow_embedding must be at least 1, got {self.flow_embedding}")
+
+
+@register_model("nanoglow", NanoGlowConfig)
+class NanoGlow(ConvFlow):
+    """Steps of Glow that share one network in each level."""
+
+    def __init__(self, config: NanoGlowConfig) -> None:
+        full = config.variant == "full"
+        n_maps = [config.flow_embedding * 2**level for level in range(config.n_levels)]
+        super().__init__(
+            config,
+            coupling="affine",
+            kernel_sizes=(3,) * N_LAYERS,
+            head_size=1,
+            n_nets=1,
+            n_heads=1 if config.variant == "naive" else config.n_steps,
+            n_extra=n_maps if full else None,
+        )
+        shapes = level_shapes(config.image_shape, config.n_levels)
+        self.indicators = nn.ModuleList(
+            nn.ModuleList(
+                StepIndicator(n, shape.height, shape.width, N_LAYERS, config.channels)
+                for _ in range(config.n_steps)
+            )
+            for n, shape in zip(n_maps, shapes if full else [], strict=False)
+        )
+
+    def estimator(self, level: int, k: int) -> ConvEstimator:
+        """Return the estimator of step k of a level."""
+        estimator = super().estimator(level, k)
+        if not self.indicators:
+            return estimator
+        indicators: nn.ModuleList = self.indicators[level]  # type: ignore[assignment]
+        return replace(estimator, indicator=indicators[k])  # type: ignore[arg-type]
