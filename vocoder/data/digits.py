@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vocoder.data.images import Source, register_images
+from vocoder.data.image_sources import Source, register_images
 from vocoder.errors import VocoderError
 
 _N_TRAIN = 1500  # the other 297 are the test

@@ -7,93 +7,22 @@ dequantised; they are then numbers in [-0.5, 0.5), whatever the number of values
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from vocoder.config import suggest
+from vocoder.data.image_sources import ImageArrays, Inspection, Pixels, find_images
+from vocoder.data.prepared_images import is_prepared, map_prepared
 from vocoder.errors import VocoderError
 
-Pixels = npt.NDArray[np.uint8]
 _MAX_IN_MEMORY = 1 << 30  # bytes of one split; each process of a training has its own
-
-# ---- readers ----
-
-
-@dataclass(frozen=True)
-class Source:
-    """What a reader found; each chunk is some images (n, C, H, W), all of one shape.
-
-    Args:
-        train: chunks of the training images.
-        test: chunks of the test images.
-        n_values: how many values a pixel can have, 0 to `n_values` - 1.
-        variant: which of several data sets that share a name; figures of two are not comparable.
-    """
-
-    train: Iterable[Pixels]
-    test: Iterable[Pixels]
-    n_values: int = 256
-    variant: str = ""
-
-
-# A reader takes the file or folder of the data set; one that needs none is given None.
-Reader = Callable[["Path | None"], Source]
-R = TypeVar("R", bound=Reader)
-_READERS: dict[str, Reader] = {}
-
-
-def register_images(*names: str) -> Callable[[R], R]:
-    """Decorator of a reader: make it known by each of `names`."""
-
-    def register(reader: R) -> R:
-        _READERS.update(dict.fromkeys(names, reader))
-        return reader
-
-    return register
-
-
-def image_set_names() -> list[str]:
-    """Return the names of all readers."""
-    from vocoder.data import digits  # noqa: F401  (they register themselves)
-
-    return sorted(_READERS)
-
-
-def find_images(name: str) -> Reader:
-    """Return the reader called `name`.
-
-    Raises:
-        VocoderError: there is no such reader.
-    """
-    names = image_set_names()
-    if name not in names:
-        raise VocoderError(
-            f"image set {name!r}: unknown{suggest(name, names)}; known: {', '.join(names)}"
-        )
-    return _READERS[name]
-
-
-def needed(path: Path | None, name: str) -> Path:
-    """Return `path`, for readers that cannot do without.
-
-    Raises:
-        VocoderError: it is None, or nothing is there.
-    """
-    if path is None:
-        raise VocoderError(f"image set {name!r}: needs the file or folder that holds it (--data)")
-    if not path.exists():
-        raise VocoderError(f"{path}: no such file or folder")
-    return path
-
 
 # ---- an opened data set ----
 
@@ -177,7 +106,7 @@ def open_images(
     """Open a data set by name.
 
     Args:
-        dataset: one of `image_set_names()`.
+        dataset: one of `image_sources.image_set_names()`.
         path: the original file or folder, or one made by `prepare_images`; None where the data set
             comes with a library.
         n_validation: training images to hold out for model selection.
@@ -187,68 +116,51 @@ def open_images(
     Raises:
         VocoderError: there is no such data set, or the files are not whole.
     """
-    train, test, source, fingerprint = _arrays(dataset, path)
-    for length in train.shape[2:]:
+    data = _read(dataset, path)
+    for length in data.train.shape[2:]:
         if side and side < length:
-            raise VocoderError(f"data.side: is {side}, the images of {dataset} have {length}")
-    if not 0 <= n_validation < len(train):
+            raise VocoderError(f"images.side: is {side}, the images of {dataset} have {length}")
+    if not 0 <= n_validation < len(data.train):
         raise VocoderError(
-            f"data.n_validation: is {n_validation}, {dataset} has {len(train)} training images"
+            f"images.n_validation: is {n_validation}, "
+            f"{dataset} has {len(data.train)} training images"
         )
-    order = np.random.default_rng((seed, 2)).permutation(len(train))
+    order = np.random.default_rng((seed, 2)).permutation(len(data.train))
     return ImageSet(
         name=dataset,
-        variant=source.variant,
-        n_values=source.n_values,
-        train=Images(train, np.sort(order[n_validation:]), side),
-        validation=Images(train, np.sort(order[:n_validation]), side),
-        test=Images(test, np.arange(len(test)), side),
-        fingerprint=fingerprint,
+        variant=data.variant,
+        n_values=data.n_values,
+        train=Images(data.train, np.sort(order[n_validation:]), side),
+        validation=Images(data.train, np.sort(order[:n_validation]), side),
+        test=Images(data.test, np.arange(len(data.test)), side),
+        fingerprint=data.fingerprint,
     )
 
 
-def _arrays(dataset: str, path: Path | None) -> tuple[Pixels, Pixels, Source, str]:
+def _read(dataset: str, path: Path | None) -> ImageArrays:
+    if path is not None and is_prepared(path):
+        return map_prepared(dataset, path)
     source = find_images(dataset)(path)
-    where = str(path or dataset)
-    digest = hashlib.sha256()
-    splits = []
-    for split, chunks in (("train", source.train), ("test", source.test)):
-        parts: list[Pixels] = []
-        n_bytes = 0
-        for chunk in checked(chunks, source.n_values, f"{where}: {split}"):
-            parts.append(chunk)
-            n_bytes += chunk.nbytes
-            if n_bytes > _MAX_IN_MEMORY:
-                raise VocoderError(
-                    f"{where}: holds more than {_MAX_IN_MEMORY >> 30} GiB of images; convert it "
-                    f"once: vocoder preprocess {dataset} --source {where} --out FOLDER"
-                )
-            digest.update(np.ascontiguousarray(chunk).data)
-        splits.append(np.concatenate(parts))
-    digest.update(repr([source.n_values, *(split.shape for split in splits)]).encode())
-    return splits[0], splits[1], source, digest.hexdigest()
+    inspection = Inspection(source.n_values, str(path or dataset))
+    train, test = (
+        _gather(inspection.passing(chunks, split), dataset, path)
+        for split, chunks in (("training", source.train), ("test", source.test))
+    )
+    return ImageArrays(train, test, source.n_values, source.variant, inspection.fingerprint)
 
 
-def checked(chunks: Iterable[Pixels], n_values: int, where: str) -> Iterator[Pixels]:
-    """Pass chunks on, as long as they are images of one shape and range, and there are some.
-
-    Raises:
-        VocoderError: they are not.
-    """
-    shape = None
+def _gather(chunks: Iterable[Pixels], dataset: str, path: Path | None) -> Pixels:
+    kept: list[Pixels] = []
+    n_bytes = 0
     for chunk in chunks:
-        shape = shape or chunk.shape[1:]
-        if chunk.dtype != np.uint8 or chunk.ndim != 4 or chunk.shape[1:] != shape:
+        kept.append(chunk)
+        n_bytes += chunk.nbytes
+        if n_bytes > _MAX_IN_MEMORY:
             raise VocoderError(
-                f"{where}: {chunk.dtype} {chunk.shape[1:]} images after uint8 {shape}; "
-                "all must have one shape (C, H, W) and type uint8"
+                f"{path}: holds more than {_MAX_IN_MEMORY >> 30} GiB of images; convert it once: "
+                f"vocoder preprocess {dataset} --source {path} --out FOLDER"
             )
-        if n_values < 256 and chunk.size and chunk.max() >= n_values:
-            raise VocoderError(f"{where}: value {chunk.max()} among {n_values} values from 0")
-        if chunk.size:
-            yield chunk
-    if shape is None:
-        raise VocoderError(f"{where}: no images")
+    return np.concatenate(kept)
 
 
 # ---- batches ----
