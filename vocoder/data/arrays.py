@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from vocoder.data.image_sources import Pixels, Source, needed, register_images, split_rows
+from vocoder.data.image_sources import Pixels, Source, needed, reason, register_images, split_rows
 from vocoder.errors import VocoderError
 
 _CHUNK = 1024  # images
@@ -53,14 +53,9 @@ def load_npy(path: Path) -> npt.NDArray[Any]:
     Raises:
         VocoderError: it is missing, damaged or holds objects.
     """
-    try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except FileNotFoundError:
-        raise VocoderError(f"{path}: no such file") from None
-    # numpy reads the header as a Python literal: damage shows as almost any of these.
-    except (ValueError, EOFError, OSError, SyntaxError, TypeError, MemoryError) as error:
-        raise _unreadable(path, error) from None
+    array = _load(path)
     if not isinstance(array, np.ndarray):
+        array.close()
         raise VocoderError(f"{path}: an archive; name it .npz")
     return array
 
@@ -71,32 +66,42 @@ def load_npz(path: Path) -> dict[str, npt.NDArray[Any]]:
     Raises:
         VocoderError: it is damaged, or any of them holds objects.
     """
+    archive = _load(path)
+    if isinstance(archive, np.ndarray):
+        raise VocoderError(f"{path}: a single array; name it .npy")
+    with archive:
+        try:
+            return {name: archive[name] for name in archive.files}
+        except _DAMAGE as error:
+            raise _unreadable(path, error) from None
+
+
+# numpy reads a header as a Python literal, and zip files go wrong in their own ways.
+_DAMAGE = (
+    ValueError,
+    EOFError,
+    OSError,
+    SyntaxError,
+    TypeError,
+    KeyError,
+    MemoryError,
+    RuntimeError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+
+
+def _load(path: Path) -> Any:
     try:
-        with np.load(path, allow_pickle=False) as file:
-            if not isinstance(file, np.lib.npyio.NpzFile):
-                raise VocoderError(f"{path}: a single array; name it .npy")
-            return {name: file[name] for name in file.files}
-    except VocoderError:
-        raise
-    except (
-        ValueError,
-        EOFError,
-        OSError,
-        SyntaxError,
-        TypeError,
-        KeyError,
-        MemoryError,
-        NotImplementedError,
-        RuntimeError,
-        zipfile.BadZipFile,
-        zlib.error,
-    ) as error:
+        return np.load(path, mmap_mode="r", allow_pickle=False)
+    except FileNotFoundError:
+        raise VocoderError(f"{path}: no such file") from None
+    except _DAMAGE as error:
         raise _unreadable(path, error) from None
 
 
 def _unreadable(path: Path, error: BaseException) -> VocoderError:
-    reason = " ".join(str(error).split())[:200] or type(error).__name__
-    return VocoderError(f"{path}: not readable as plain arrays ({reason})")
+    return VocoderError(f"{path}: not readable as plain arrays ({reason(error)})")
 
 
 def _n_values(array: npt.NDArray[Any], place: Path) -> int:

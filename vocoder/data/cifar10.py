@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vocoder.data.image_sources import Pixels, Source, needed, register_images
+from vocoder.data.image_sources import Pixels, Source, needed, reason, register_images
 from vocoder.data.restricted_pickle import load_arrays
 from vocoder.errors import VocoderError
 
@@ -86,7 +86,7 @@ def _read_tar(path: Path) -> dict[str, bytes]:
                 assert content is not None, "a regular file has content"
                 files[parts[-1]] = content.read()
     except (tarfile.TarError, zlib.error, EOFError, OSError) as error:
-        raise VocoderError(f"{path}: not a whole tar ({error}); fetch it again") from None
+        raise VocoderError(f"{path}: not a whole tar ({reason(error)}); fetch it again") from None
     return files
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vocoder.data.image_sources import Pixels, Source, needed, register_images, split_rows
+from vocoder.data.image_sources import Pixels, Source, needed, reason, register_images, split_rows
 from vocoder.errors import VocoderError
 
 if TYPE_CHECKING:
@@ -129,8 +129,7 @@ def opened(path: Path) -> Iterator[Image]:
         raise
     # Pillow's decoders meet damage with any of these.
     except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise VocoderError(f"{path}: not a readable picture ({reason})") from None
+        raise VocoderError(f"{path}: not a readable picture ({reason(error)})") from None
 
 
 def _square(image: Image, side: int) -> Image:

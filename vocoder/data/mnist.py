@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from vocoder.data.image_sources import Pixels, Source, needed, register_images
+from vocoder.data.image_sources import Pixels, Source, needed, reason, register_images
 from vocoder.errors import VocoderError
 
 _UINT8 = 8  # idx's code of the type
@@ -55,7 +55,7 @@ def read_idx(path: Path) -> Pixels:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
             return _parse_idx(file, path)
     except (gzip.BadGzipFile, zlib.error, EOFError) as error:
-        raise VocoderError(f"{path}: damaged ({error}); fetch it again") from None
+        raise VocoderError(f"{path}: damaged ({reason(error)}); fetch it again") from None
 
 
 def _parse_idx(file: BinaryIO | gzip.GzipFile, path: Path) -> Pixels:

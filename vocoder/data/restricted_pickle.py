@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from vocoder.data.image_sources import reason
 from vocoder.errors import VocoderError
 
 
@@ -51,8 +52,7 @@ def load_arrays(content: bytes, where: str | Path) -> dict[str, Any]:
         TypeError,
         ValueError,
     ) as error:
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise VocoderError(f"{where}: not a pickle of plain arrays ({reason})") from None
+        raise VocoderError(f"{where}: not a pickle of plain arrays ({reason(error)})") from None
 
 
 def _refuse_large_memo(content: bytes) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vocoder.data.image_sources import Pixels, Source, needed, register_images
+from vocoder.data.image_sources import Pixels, Source, needed, reason, register_images
 from vocoder.errors import VocoderError
 
 
@@ -32,13 +32,12 @@ def read_mat(path: Path) -> Pixels:
     from scipy.io import loadmat
     from scipy.io.matlab import MatReadError
 
+    if not path.is_file():
+        raise VocoderError(f"{path}: no such file")
     try:
         images = loadmat(path, variable_names=["X"]).get("X")
-    except FileNotFoundError:
-        raise VocoderError(f"{path}: no such file") from None
     except (MatReadError, NotImplementedError, ValueError, TypeError, OSError, zlib.error) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise VocoderError(f"{path}: not a readable MATLAB file ({reason})") from None
+        raise VocoderError(f"{path}: not a readable MATLAB file ({reason(error)})") from None
     if images is None or images.dtype != np.uint8 or images.shape[:3] != (32, 32, 3):
         found = "nothing" if images is None else f"{images.dtype} {images.shape}"
         raise VocoderError(f"{path}: X must be uint8 (32, 32, 3, N), is {found}")
