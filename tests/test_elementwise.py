@@ -5,9 +5,15 @@ from __future__ import annotations
 import pytest
 import torch
 
-from vocoder.flows.elementwise import Affine, AffineSpline, Elementwise
+from vocoder.flows.elementwise import Affine, AffineSpline, Elementwise, Shift, SigmoidAffine
 
-TRANSFORMS = [Affine(), AffineSpline(), AffineSpline(n_bins=3, bound=1.5)]
+IDENTITIES_AT_ZERO = [Affine(), AffineSpline(), AffineSpline(n_bins=3, bound=1.5), Shift()]
+TRANSFORMS = [
+    *IDENTITIES_AT_ZERO,
+    SigmoidAffine(),
+    SigmoidAffine(shift_first=False),
+    SigmoidAffine(floor=0.1),
+]
 
 
 def inputs(transform: Elementwise, spread: float = 1.0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -37,7 +43,7 @@ def test_log_derivative(transform: Elementwise) -> None:
     torch.testing.assert_close(log_derivative, derivative.log(), atol=1e-9, rtol=1e-9)
 
 
-@pytest.mark.parametrize("transform", TRANSFORMS)
+@pytest.mark.parametrize("transform", IDENTITIES_AT_ZERO)
 def test_zero_parameters_are_the_identity(transform: Elementwise) -> None:
     x, params = inputs(transform, spread=0.0)
     z, log_derivative = transform.forward(x, params)
@@ -61,3 +67,14 @@ def test_spline_bends() -> None:
     z, _ = transform.forward(x, params)
     affine, _ = Affine().forward(x, params[:, :2])
     assert (z - affine).abs().max() > 0.1
+
+
+@pytest.mark.parametrize("floor", [0.0, 1e-3, 0.1])
+def test_sigmoid_scale_lies_between_its_floor_and_one(floor: float) -> None:
+    transform = SigmoidAffine(floor)
+    raw = torch.linspace(-40, 40, 81).double()
+    params = torch.stack([torch.zeros_like(raw), raw]).unsqueeze(0)
+    _, log_scale = transform.forward(torch.zeros(1, 81).double(), params)
+    expected = floor + (1 - floor) * (raw + 2).sigmoid()
+    torch.testing.assert_close(log_scale[0].exp(), expected, atol=0, rtol=1e-9)
+    assert log_scale.isfinite().all()

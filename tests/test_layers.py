@@ -18,7 +18,7 @@ LAYERS = [
     ["audio", "appearance", "flows", "kernels"],
     ["mel", "nets"],
     ["models", "data", "mel_files", "metrics"],
-    ["recipe", "checkpoint", "likelihood", "bits_per_dim"],
+    ["recipe", "checkpoint", "likelihood", "bits_per_dim", "official_images"],
     ["official"],
     ["training", "voices"],
     ["engine"],

@@ -1,5 +1,7 @@
 """Checkpoints of the published code, L0SG/NanoFlow and L0SG/WaveFlow, as models of ours.
 
+Those of images are read by `official_images`.
+
 The published configuration names do not tell the architectures of the two repositories apart;
 the state dict does.
 """
@@ -14,10 +16,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vocoder import checkpoint
+from vocoder import checkpoint, official_images
 from vocoder.config import ConfigError, from_dict
+from vocoder.data.image_description import ImageDescription
 from vocoder.errors import VocoderError
 from vocoder.models.base import FlowModel
+from vocoder.models.glow import ImageFlow
 from vocoder.presets import get_preset
 from vocoder.registry import find_model
 
@@ -40,7 +44,8 @@ def import_official(state_dict: Mapping[str, Tensor], config: Mapping[str, Any])
     Args:
         state_dict: as the published training code saves it. A leading `module.` is dropped, and so
             is a stray `h_cache`; weights may be weight-normed in the old or the new way, or folded.
-        config: the published JSON, its section `waveflow_config`, or the constructor arguments.
+        config: the published JSON (of an image model `hparams.json`), its section
+            `waveflow_config`, or the constructor arguments.
 
     Returns:
         A model in eval mode; `inverse` and `forward` agree with the published code's.
@@ -56,11 +61,14 @@ def import_official(state_dict: Mapping[str, Tensor], config: Mapping[str, Any])
     settings = config.get("waveflow_config", config)
     if not isinstance(settings, Mapping):
         raise VocoderError("waveflow_config: expected a mapping")
-    name, model_config = _read_config(settings, state)
+    if official_images.is_image_state(state):
+        name, model_config, tensors = official_images.translate(state, settings)
+    else:
+        name, model_config = _read_config(settings, state)
+        tensors = _Translation(state, model_config).tensors()
     model_class, _ = find_model(name)
     with torch.device("meta"):
         model = model_class(model_config)
-    tensors = _Translation(state, model_config).tensors()
     try:
         checkpoint.check_tensors(model.state_dict(), tensors)
     except ValueError as error:
@@ -70,7 +78,7 @@ def import_official(state_dict: Mapping[str, Tensor], config: Mapping[str, Any])
 
 
 def import_official_file(path: str | Path, config_path: str | Path, out: str | Path) -> FlowModel:
-    """Read a published checkpoint and its JSON, and write a voice of ours to `out`.
+    """Read a published checkpoint and its JSON, and write a checkpoint of ours to `out`.
 
     The file is unpickled with `weights_only`, which admits tensors and plain values alone.
 
@@ -99,12 +107,18 @@ def import_official_file(path: str | Path, config_path: str | Path, out: str | P
         model = import_official(state, config)
     except VocoderError as error:
         raise VocoderError(f"{path}: {error}") from None
-    data = config.get("data_config", {})
-    preset = get_preset("nanoflow-db-22k" if _truth(data.get("use_dbmel")) else "tacotron2-22k")
     step = saved.get("iteration", 0)
     step = step if isinstance(step, int) else 0
-    checkpoint.save(out, model, preset, step=step)
+    checkpoint.save(out, model, _describe(model, config), step=step)
     return model
+
+
+def _describe(model: FlowModel, config: Mapping[str, Any]) -> checkpoint.DataDescription:
+    """Return the mels or images that the published code trains on by this configuration."""
+    if isinstance(model, ImageFlow):
+        return ImageDescription(model.image_shape, dataset=str(config.get("dataset", "")))
+    data = config.get("data_config", {})
+    return get_preset("nanoflow-db-22k" if _truth(data.get("use_dbmel")) else "tacotron2-22k")
 
 
 def _truth(value: object) -> bool:

@@ -68,10 +68,16 @@ class ImageFlowConfig:
 
 
 @dataclass(frozen=True)
-class GlowConfig(ImageFlowConfig):
-    """Glow: every step has a network of its own."""
+class ConvFlowConfig(ImageFlowConfig):
+    """What Glow and NanoGlow have in common."""
 
     coupling: Literal["affine", "additive"] = "affine"
+
+
+@dataclass(frozen=True)
+class GlowConfig(ConvFlowConfig):
+    """Glow: every step has a network of its own."""
+
     # "three": 3 × 3 and 1 × 1 convolutions and a 3 × 3 head, as published;
     # "six": six 3 × 3 convolutions and a 1 × 1 head, NanoFlow's large baseline.
     network: Literal["three", "six"] = "three"
@@ -144,7 +150,6 @@ class ConvFlow(ImageFlow):
 
     Args:
         config: the sizes.
-        coupling: the elementwise map of the couplings.
         kernel_sizes: of the networks.
         head_size: kernel size of the heads.
         n_nets: networks in each level; K, or 1 that all its steps share.
@@ -154,9 +159,8 @@ class ConvFlow(ImageFlow):
 
     def __init__(
         self,
-        config: ImageFlowConfig,
+        config: ConvFlowConfig,
         *,
-        coupling: Literal["affine", "additive"],
         kernel_sizes: tuple[int, ...],
         head_size: int,
         n_nets: int,
@@ -164,7 +168,7 @@ class ConvFlow(ImageFlow):
         n_extra: Sequence[int] | None = None,
     ) -> None:
         floor = 0.0 if config.parity else SCALE_FLOOR
-        transform: Elementwise = SigmoidAffine(floor) if coupling == "affine" else Shift()
+        transform: Elementwise = SigmoidAffine(floor) if config.coupling == "affine" else Shift()
         shapes = level_shapes(config.image_shape, config.n_levels)
         extra = n_extra or [0] * len(shapes)
         super().__init__(
@@ -221,7 +225,6 @@ class Glow(ConvFlow):
         three = config.network == "three"
         super().__init__(
             config,
-            coupling=config.coupling,
             kernel_sizes=(3, 1) if three else (3,) * 6,
             head_size=3 if three else 1,
             n_nets=config.n_steps,

@@ -9,7 +9,7 @@ from torch import nn
 
 from vocoder.errors import VocoderError
 from vocoder.flows.multiscale import level_shapes
-from vocoder.models.glow import ConvFlow, ImageFlowConfig
+from vocoder.models.glow import ConvFlow, ConvFlowConfig
 from vocoder.nets.convnet2d import ConvEstimator, StepIndicator
 from vocoder.registry import register_model
 
@@ -17,7 +17,7 @@ N_LAYERS = 6  # 3 × 3 convolutions of the shared network
 
 
 @dataclass(frozen=True)
-class NanoGlowConfig(ImageFlowConfig):
+class NanoGlowConfig(ConvFlowConfig):
     """NanoGlow: all steps of a level share one network."""
 
     # "naive": everything shared; "decomposed": a head per step; "full": a head, embedding maps and
@@ -42,7 +42,6 @@ class NanoGlow(ConvFlow):
         n_maps = [config.flow_embedding * 2**level for level in range(config.n_levels)]
         super().__init__(
             config,
-            coupling="affine",
             kernel_sizes=(3,) * N_LAYERS,
             head_size=1,
             n_nets=1,

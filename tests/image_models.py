@@ -1,0 +1,43 @@
+"""Small image models of every kind, for the laws that hold for all of them."""
+
+from __future__ import annotations
+
+import torch
+from helpers import perturb
+
+from vocoder.models.glow import GlowConfig, ImageFlow, ImageFlowConfig
+from vocoder.models.nanoglow import NanoGlowConfig
+from vocoder.registry import find_model
+
+TINY = {"image_height": 4, "image_width": 8, "n_levels": 2, "n_steps": 2, "channels": 4}
+
+# The name of a model, then what is special.
+CONFIGS: dict[str, ImageFlowConfig] = {
+    "glow": GlowConfig(**TINY),
+    "glow-parity": GlowConfig(**TINY, parity=True),
+    "glow-additive": GlowConfig(**TINY, coupling="additive", image_channels=1),
+    "glow-six": GlowConfig(**TINY, network="six", image_channels=2),
+    "glow-one-level": GlowConfig(**TINY | {"n_levels": 1, "image_height": 2}),
+    "nanoglow-naive": NanoGlowConfig(**TINY, variant="naive"),
+    "nanoglow-decomposed": NanoGlowConfig(**TINY, variant="decomposed", image_channels=1),
+    "nanoglow": NanoGlowConfig(**TINY, flow_embedding=2),
+    "nanoglow-parity": NanoGlowConfig(**TINY, parity=True),
+}
+
+
+def build(name: str, config: ImageFlowConfig | None = None) -> ImageFlow:
+    """Return the model `name` of CONFIGS, with fresh weights."""
+    torch.manual_seed(0)
+    model_class, _ = find_model(name.split("-")[0])
+    return model_class(config or CONFIGS[name])
+
+
+def perturbed(name: str, config: ImageFlowConfig | None = None) -> ImageFlow:
+    """Return the model with every parameter moved, in float64 and eval mode."""
+    return perturb(build(name, config), size=0.1).double().eval()
+
+
+def images(model: ImageFlow, batch: int = 3, seed: int = 0) -> torch.Tensor:
+    """Return uniform noise (B, C, H, W) in [-0.5, 0.5), in float64."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.rand(batch, *model.image_shape, generator=generator, dtype=torch.float64) - 0.5
