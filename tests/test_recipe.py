@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from vocoder.config import ConfigError
-from vocoder.recipe import Recipe, list_recipes, load_recipe, recipe_path
+from vocoder.recipe import ImageRecipe, Recipe, list_recipes, load_recipe, recipe_path
 from vocoder.registry import find_model
 
 
@@ -20,12 +20,15 @@ def test_shipped_recipes(name: str) -> None:
     assert recipe.description
     assert Recipe.from_dict(json.loads(json.dumps(recipe.to_dict()))) == recipe
     written = yaml.safe_load(recipe_path(name).read_text())
-    defaults = Recipe.from_dict({"model": {"name": recipe.model}, "train": {}}).to_dict()
-    for section in ("model", "train"):
+    bare = {"model": {"name": recipe.model}}
+    if isinstance(recipe, ImageRecipe):
+        bare["images"] = {"dataset": recipe.images.dataset}
+    defaults, ours = Recipe.from_dict(bare).to_dict(), recipe.to_dict()
+    for section in ("model", "train", "images"):
         for key, value in written.get(section, {}).items():
-            if key != "name":
-                same = getattr(recipe.config if section == "model" else recipe.train, key)
-                assert same != defaults[section][key], f"{section}.{key}={value} is the default"
+            if key not in ("name", "dataset"):
+                stated = f"{section}.{key}={value}"
+                assert ours[section][key] != defaults[section][key], f"{stated} is the default"
 
 
 def test_the_published_recipes_are_the_published_models() -> None:

@@ -191,7 +191,7 @@ def test_refusals(data: Path, tmp_path: Path) -> None:
     with pytest.raises(VocoderError, match=r"model differs \(model\.channels\)"):
         Trainer(Recipe.from_dict(other), data, run, resume=True).fit()
     corpus = make_corpus(tmp_path / "other", n_clips=4)
-    with pytest.raises(VocoderError, match="was trained on another corpus"):
+    with pytest.raises(VocoderError, match="was trained on other data"):
         Trainer(tiny_recipe(), corpus, run, resume=True).fit()
     with pytest.raises(VocoderError, match=r"lower train\.segment_length"):
         Trainer(tiny_recipe(segment_length=160_000), data, run)

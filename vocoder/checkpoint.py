@@ -1,8 +1,9 @@
 """Checkpoints: one safetensors file that describes itself and can only name what it needs.
 
 The header holds one JSON text with the model's name and configuration, the mel preset and its
-fingerprint, the recipe, step and metrics. Tensors under `model.` are the weights to use (the
-averaged ones, if the training averages); those under `training.` serve only to resume.
+fingerprint or a description of the images, the recipe, step and metrics. Tensors under `model.` are
+the weights to use (the averaged ones, if the training averages); those under `training.` serve only
+to resume.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from torch import Tensor
 import vocoder
 from vocoder.atomic import atomic_path
 from vocoder.config import ConfigError, from_dict, to_dict
+from vocoder.data.image_description import ImageDescription
 from vocoder.errors import VocoderError
 from vocoder.models.base import FlowModel
 from vocoder.presets import MelPreset
@@ -29,6 +31,8 @@ from vocoder.registry import find_model, name_of
 
 FORMAT = 1
 _KEY = "vocoder"
+
+DataDescription = MelPreset | ImageDescription
 
 
 @dataclass
@@ -46,7 +50,7 @@ class Checkpoint:
     path: Path
     model: FlowModel
     model_name: str
-    preset: MelPreset
+    data: DataDescription  # what the model was trained on: mels of a preset, or images
     recipe: dict[str, Any] | None
     step: int
     metrics: dict[str, float]
@@ -57,11 +61,39 @@ class Checkpoint:
         """The model's configuration."""
         return self.model.config
 
+    @property
+    def preset(self) -> MelPreset:
+        """The mels of a voice.
+
+        Raises:
+            VocoderError: the model is one of images.
+        """
+        if isinstance(self.data, MelPreset):
+            return self.data
+        raise VocoderError(
+            f"{self.path}: a {self.model_name} of images is not a voice and makes no sound; "
+            "`vocoder sample` makes pictures with it"
+        )
+
+    @property
+    def images(self) -> ImageDescription:
+        """The images of an image model.
+
+        Raises:
+            VocoderError: the model is a voice.
+        """
+        if isinstance(self.data, ImageDescription):
+            return self.data
+        raise VocoderError(
+            f"{self.path}: a {self.model_name} is a voice and knows no images; "
+            "`vocoder synthesize` speaks with it"
+        )
+
 
 def save(
     path: str | Path,
     model: FlowModel,
-    preset: MelPreset,
+    data: DataDescription,
     *,
     recipe: Mapping[str, Any] | None = None,
     step: int = 0,
@@ -78,8 +110,7 @@ def save(
         "format": FORMAT,
         "model": name_of(model),
         "config": to_dict(model.config),
-        "preset": preset.to_dict(),
-        "fingerprint": preset.fingerprint,
+        **_describe(data),
         "recipe": recipe,
         "step": step,
         "metrics": dict(metrics or {}),
@@ -98,6 +129,21 @@ def save(
             safetensors.torch.save_file(whole, temporary, {_KEY: json.dumps(header)})
         except safetensors.SafetensorError as error:  # how a full disk shows
             raise OSError(f"{path}: cannot be written: {error}") from None
+
+
+def _describe(data: DataDescription) -> dict[str, Any]:
+    if isinstance(data, MelPreset):
+        return {"preset": data.to_dict(), "fingerprint": data.fingerprint}
+    return {"images": to_dict(data)}
+
+
+def _read_description(header: Mapping[str, Any]) -> DataDescription:
+    if "images" in header:
+        return from_dict(ImageDescription, header["images"], "images")
+    preset = MelPreset.from_dict(header["preset"])
+    if preset.fingerprint != header.get("fingerprint"):
+        raise ConfigError("the mel preset does not fit its fingerprint; the file was altered")
+    return preset
 
 
 def find_checkpoint(path: str | Path) -> Path:
@@ -137,13 +183,11 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> Checkpoint:
     try:
         model_class, config_class = find_model(str(header["model"]))
         config = from_dict(config_class, header["config"], "config")
-        preset = MelPreset.from_dict(header["preset"])
+        data = _read_description(header)
     except ConfigError as error:
         raise VocoderError(f"{path}: {error}") from None
     except KeyError as error:
         raise VocoderError(f"{path}: the header lacks {error}; write the checkpoint anew") from None
-    if preset.fingerprint != header.get("fingerprint"):
-        raise VocoderError(f"{path}: the mel preset does not fit its fingerprint; file was altered")
     with torch.device("meta"):
         model = model_class(config)
     tensors = read_tensors(path, "model.", device)
@@ -156,7 +200,7 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> Checkpoint:
         path=path,
         model=model.eval(),
         model_name=header["model"],
-        preset=preset,
+        data=data,
         recipe=header.get("recipe"),
         step=int(header.get("step", 0)),
         metrics=dict(header.get("metrics", {})),
@@ -173,7 +217,7 @@ def load_training(path: Path, device: str | torch.device) -> TrainingState:
     header = read_header(path)
     if "training" not in header:
         raise VocoderError(
-            f"{path}: holds a voice without its training state; use --init-from to start from it"
+            f"{path}: holds a model without its training state; use --init-from to start from it"
         )
     return TrainingState(read_tensors(path, "training.", device), header["training"])
 

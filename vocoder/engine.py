@@ -62,7 +62,10 @@ def load(
     device = resolve_device(device)
     stored = checkpoint.load(path, device="cpu")
     if not isinstance(stored.model, RowFlow):
-        raise VocoderError(f"{path}: a {stored.model_name} is not a voice; it makes no sound")
+        raise VocoderError(
+            f"{path}: a {stored.model_name} is not a voice and makes no sound; `vocoder sample` "
+            "makes pictures with it"
+        )
     name = str(path_or_name)
     return FlowVocoder(stored.model, stored.preset, name=name, device=device, dtype=dtype)
 

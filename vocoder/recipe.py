@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import dataclasses
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
 
 from vocoder.config import ConfigError, from_dict, suggest, to_dict, unknown_key
+from vocoder.data.images import Augmentation
 from vocoder.models.waveflow import RowFlowConfig
 from vocoder.presets import MelPreset, get_preset
 from vocoder.registry import find_model
@@ -18,45 +19,154 @@ from vocoder.registry import find_model
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """How a model is trained. The defaults are those of the NanoFlow paper."""
+    """How any model is trained; the defaults are those of the NanoFlow paper."""
 
     steps: int = 1_000_000  # optimiser steps
-    batch_size: int = 8  # crops per step, over all processes
-    segment_length: int = 16_000  # samples per crop
-    lr: float = 1e-3  # Adam
+    batch_size: int = 8  # crops or images per step, over all processes
+    optimizer: Literal["adam", "adamax"] = "adam"
+    lr: float = 1e-3
+    warmup_steps: int = 0  # the rate rises linearly over the first so many steps
     lr_decay_steps: int = 200_000  # the rate is multiplied by lr_decay_gamma every so many steps
     lr_decay_gamma: float = 0.5
-    grad_clip: float = 5.0  # largest global norm of the gradient
+    weight_decay: float = 0.0  # of every parameter, added to its gradient
+    grad_clip: float = 5.0  # largest global norm of the gradient; 0: no limit
     ema_decay: float = 0.9995  # of the averaged weights that are evaluated and shipped; 0: none
     precision: Literal["auto", "float32", "bf16", "fp16"] = "auto"  # auto: bf16 on a GPU with it
+    checkpointing: bool = False  # recompute each flow going backward: less memory, more time
     seed: int = 1234
     log_every: int = 50  # steps
     eval_every: int = 5_000  # steps
-    eval_clips: int = 16  # whole test clips scored during training
     save_every: int = 5_000  # steps
     keep_last: int = 3  # checkpoints, besides the best
     max_bad_steps: int = 20  # non-finite steps in a row that end the run
 
     def __post_init__(self) -> None:
-        positive = ("steps", "batch_size", "segment_length", "lr", "lr_decay_steps", "grad_clip")
-        intervals = ("log_every", "eval_every", "eval_clips", "save_every", "keep_last")
-        for name in (*positive, *intervals, "max_bad_steps"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+        intervals = ("log_every", "eval_every", "save_every", "keep_last", "max_bad_steps")
+        self._check_positive("steps", "batch_size", "lr", "lr_decay_steps", *intervals)
+        for name in ("warmup_steps", "weight_decay", "grad_clip"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
         if not 0 <= self.ema_decay < 1:
             raise ValueError(f"ema_decay must lie in [0, 1), got {self.ema_decay}")
 
+    def _check_positive(self, *names: str) -> None:
+        for name in names:
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+
 
 @dataclass(frozen=True)
-class Recipe:
-    """A model, the mels it hears and its training."""
+class VoiceTraining(TrainConfig):
+    """How a model of sound is trained."""
+
+    segment_length: int = 16_000  # samples per crop
+    eval_clips: int = 16  # whole test clips scored during training
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._check_positive("segment_length", "eval_clips")
+
+
+@dataclass(frozen=True)
+class ImageTraining(TrainConfig):
+    """How a model of images is trained; the defaults are those of NanoFlow's image experiments."""
+
+    steps: int = 100_000
+    batch_size: int = 64
+    optimizer: Literal["adam", "adamax"] = "adamax"
+    lr: float = 5e-4
+    lr_decay_gamma: float = 1.0
+    grad_clip: float = 0.0
+    eval_images: int = 1_000  # validation images scored during training
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._check_positive("eval_images")
+
+
+@dataclass(frozen=True)
+class ImagesConfig:
+    """Which images a model learns, and how they are split and varied."""
+
+    dataset: str
+    variant: str = ""  # of the data set, where several share its name; "": whichever it is
+    side: int = 0  # pad both sides with black to this many pixels; 0: leave them
+    n_validation: int = 0  # training images that select the model instead
+    seed: int = 0  # of their choice
+    augmentation: Augmentation = Augmentation()  # noqa: RUF009  (frozen)
+
+
+@dataclass(frozen=True)
+class Recipe(ABC):
+    """A model and its training; a `VoiceRecipe` or an `ImageRecipe` says on what."""
 
     name: str
     description: str
     model: str  # registered name
+    config: Any
+    train: TrainConfig
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the recipe with every field spelt out, ready for JSON."""
+        return {
+            "name": self.name,
+            "description": self.description,
+            "model": {"name": self.model, **to_dict(self.config)},
+            **self._data_section(),
+            "train": to_dict(self.train),
+        }
+
+    @abstractmethod
+    def _data_section(self) -> dict[str, Any]:
+        """Return the section that says on what."""
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any], name: str = "") -> VoiceRecipe | ImageRecipe:
+        """Build a recipe from the mapping of a YAML file, or from what `to_dict` gave.
+
+        The section `images` makes it one for images; otherwise it is one for a voice.
+
+        Raises:
+            ConfigError: an unknown key, model or preset, or a value that does not fit.
+        """
+        is_for_images = "images" in values
+        known = ["name", "description", "model", "train", "images" if is_for_images else "preset"]
+        for key in values:
+            if key not in known:
+                raise unknown_key(key, known)
+        model = values.get("model")
+        if not isinstance(model, Mapping) or not isinstance(model.get("name"), str):
+            raise ConfigError("model.name: missing; name the model to train")
+        config_class = find_model(model["name"])[1]
+        if is_for_images == issubclass(config_class, RowFlowConfig):
+            raise ConfigError(
+                f"model.name: {model['name']} is a model of sound; leave out the section `images`"
+                if is_for_images
+                else f"model.name: {model['name']} is a model of images; add `images.dataset`"
+            )
+        settings = {key: value for key, value in model.items() if key != "name"}
+        head = (str(values.get("name", name)), str(values.get("description", "")), model["name"])
+        config = from_dict(config_class, settings, "model")
+        train = values.get("train", {})
+        if is_for_images:
+            images = from_dict(ImagesConfig, values["images"], "images")
+            return ImageRecipe(*head, config, from_dict(ImageTraining, train, "train"), images)
+        preset = values.get("preset", "tacotron2-22k")
+        return VoiceRecipe(
+            *head,
+            config,
+            from_dict(VoiceTraining, train, "train"),
+            MelPreset.from_dict(preset) if isinstance(preset, Mapping) else get_preset(str(preset)),
+        )
+
+
+@dataclass(frozen=True)
+class VoiceRecipe(Recipe):
+    """A model of sound, the mels it hears and its training."""
+
     config: RowFlowConfig
+    train: VoiceTraining
     preset: MelPreset
-    train: TrainConfig = field(default_factory=TrainConfig)
 
     def __post_init__(self) -> None:
         for ours, theirs in (("hop_length", "hop_length"), ("n_mels", "n_mels")):
@@ -74,45 +184,19 @@ class Recipe:
                 f"{self.config.n_height} rows; use {below or self.config.n_height}"
             )
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the recipe with every field spelt out, ready for JSON."""
-        return {
-            "name": self.name,
-            "description": self.description,
-            "model": {"name": self.model, **to_dict(self.config)},
-            "preset": self.preset.to_dict(),
-            "train": to_dict(self.train),
-        }
+    def _data_section(self) -> dict[str, Any]:
+        return {"preset": self.preset.to_dict()}
 
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any], name: str = "") -> Recipe:
-        """Build a recipe from the mapping of a YAML file, or from what `to_dict` gave.
 
-        Raises:
-            ConfigError: an unknown key, model or preset, or a value that does not fit.
-        """
-        known = [field.name for field in dataclasses.fields(cls) if field.name != "config"]
-        for key in values:
-            if key not in known:
-                raise unknown_key(key, known)
-        model = values.get("model")
-        if not isinstance(model, Mapping) or not isinstance(model.get("name"), str):
-            raise ConfigError("model.name: missing; name the model to train")
-        config_class = find_model(model["name"])[1]
-        settings = {key: value for key, value in model.items() if key != "name"}
-        preset = values.get("preset", "tacotron2-22k")
-        return cls(
-            name=str(values.get("name", name)),
-            description=str(values.get("description", "")),
-            model=model["name"],
-            config=from_dict(config_class, settings, "model"),
-            preset=(
-                MelPreset.from_dict(preset)
-                if isinstance(preset, Mapping)
-                else get_preset(str(preset))
-            ),
-            train=from_dict(TrainConfig, values.get("train", {}), "train"),
-        )
+@dataclass(frozen=True)
+class ImageRecipe(Recipe):
+    """A model of images, which images, and its training."""
+
+    train: ImageTraining
+    images: ImagesConfig
+
+    def _data_section(self) -> dict[str, Any]:
+        return {"images": to_dict(self.images)}
 
 
 def recipes_folder() -> Path:
@@ -152,7 +236,9 @@ def recipe_path(name_or_path: str | Path) -> Path:
     return recipes_folder() / f"{name_or_path}.yaml"
 
 
-def load_recipe(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+def load_recipe(
+    name_or_path: str | Path, overrides: Sequence[str] = ()
+) -> VoiceRecipe | ImageRecipe:
     """Load a recipe by name or from a YAML file.
 
     Args:

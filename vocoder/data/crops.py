@@ -29,14 +29,6 @@ class Batch:
     mel: Tensor
     offset: int
 
-    def to(self, device: torch.device) -> Batch:
-        """Return the batch on another device."""
-        return Batch(
-            self.audio.to(device, non_blocking=True),
-            self.mel.to(device, non_blocking=True),
-            self.offset,
-        )
-
 
 class Crops:
     """Random crops of the training split, every utterance once an epoch.

@@ -48,6 +48,11 @@ class RunLogger:
         if self.enabled:
             self.board.add_audio(name, audio[None], step, sample_rate=sample_rate)
 
+    def picture(self, step: int, name: str, pixels: Tensor) -> None:
+        """Log a picture (C, H, W) of uint8."""
+        if self.enabled:
+            self.board.add_image(name, pixels, step)
+
     def mels(self, step: int, name: str, recording: Tensor, voice: Tensor) -> None:
         """Log two mel-spectrograms (M, F) as one grey picture, the recording above the voice.
 

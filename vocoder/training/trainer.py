@@ -1,9 +1,10 @@
-"""Maximum-likelihood training of a recipe's model on a preprocessed corpus."""
+"""Maximum-likelihood training of a recipe's model, whatever it models."""
 
 from __future__ import annotations
 
 import copy
 import dataclasses
+import math
 import signal
 import sys
 import threading
@@ -23,21 +24,16 @@ from tqdm import tqdm
 from vocoder import checkpoint
 from vocoder.atomic import atomic_path
 from vocoder.checkpoint import TrainingState
-from vocoder.data.base import Corpus
-from vocoder.data.crops import Batch, Crops
 from vocoder.errors import VocoderError
-from vocoder.likelihood import log_likelihood
-from vocoder.models.base import standard_normal_log_prob
-from vocoder.models.waveflow import RowFlow
-from vocoder.presets import preset_difference
-from vocoder.recipe import Recipe
+from vocoder.models.base import FlowModel, standard_normal_log_prob
+from vocoder.recipe import ImageRecipe, VoiceRecipe
 from vocoder.registry import find_model
 from vocoder.training.distributed import Processes, processes
+from vocoder.training.images import ImageTask
 from vocoder.training.logger import RunLogger
-from vocoder.training.optim import learning_rate, update_average
-
-PICTURED_CLIPS = 2
-PICTURED_SECONDS = 2.0
+from vocoder.training.optim import learning_rate, make_optimizer, update_average
+from vocoder.training.task import Task
+from vocoder.training.voice import VoiceTask
 
 
 class Trainer:
@@ -47,7 +43,8 @@ class Trainer:
 
     Args:
         recipe: what to train and how.
-        data: a folder that `vocoder preprocess` made.
+        data: of a voice, a folder that `vocoder preprocess` made; of images, their folder or file,
+            None for those that need none.
         run_dir: the run's folder; made if need be.
         resume: continue from the newest checkpoint in `run_dir`, if there is one.
         device: such as "cuda"; by default the GPU if there is one.
@@ -58,13 +55,13 @@ class Trainer:
     step: int
     bad_steps: int
     bad_steps_in_a_row: int
-    best: float | None  # best mean log-likelihood of the test clips so far
+    best: float | None  # highest score so far, see `Score.value`
     metrics: dict[str, float]  # of the latest evaluation
 
     def __init__(
         self,
-        recipe: Recipe,
-        data: str | Path,
+        recipe: VoiceRecipe | ImageRecipe,
+        data: str | Path | None,
         run_dir: str | Path,
         *,
         resume: bool = False,
@@ -73,19 +70,11 @@ class Trainer:
     ) -> None:
         self.recipe = recipe
         self.config = recipe.train
-        self.corpus = Corpus.open(Path(data))
+        self.task = open_task(recipe, data)
         self.run_dir = Path(run_dir)
         self.resume = resume
         self.device_name = device
         self.init_from = init_from
-        differences = preset_difference(self.corpus.preset, recipe.preset)
-        if differences:
-            raise VocoderError(
-                f"{data}: was made with the preset {self.corpus.preset.name}, the recipe wants "
-                f"{recipe.preset.name} ({', '.join(differences)}); preprocess it anew"
-            )
-        self.crops = Crops(self.corpus, self.config.segment_length, self.config.seed)
-        self.test_clips = self.corpus.utterances("test")[: self.config.eval_clips]
 
     def fit(self) -> Path:
         """Train until the recipe's last step, or until SIGTERM or Ctrl-C; return the checkpoint."""
@@ -115,18 +104,19 @@ class Trainer:
                         self._save()
             return self._save()
 
-    def train_step(self, batch: Batch) -> None:
+    def train_step(self, batch: tuple[Any, ...]) -> None:
         """Do one optimiser step; a step whose gradient is not finite changes nothing."""
         torch.manual_seed(self.config.seed + self.step)  # no generator state to restore
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.config, self.step)
         with torch.autocast(self.group.device.type, self.dtype, self.dtype != torch.float32):
-            z, logdet = self.parallel(batch.audio, batch.mel, batch.offset)
+            z, logdet = self.parallel(*batch)
         self.loss = -(standard_normal_log_prob(z).sum() + logdet.sum()) / z.numel()
         self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(self.loss).backward()
         self.scaler.unscale_(self.optimizer)
-        self.grad_norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.config.grad_clip)
+        limit = self.config.grad_clip or math.inf
+        self.grad_norm = nn.utils.clip_grad_norm_(self.model.parameters(), limit)
         # Gradients are those of the joint batch in every process, so all decide alike.
         finite = bool(self.grad_norm.isfinite())
         if finite:
@@ -148,7 +138,9 @@ class Trainer:
     def state_dict(self) -> TrainingState:
         """Return all that resuming needs beyond the averaged weights."""
         state = self.optimizer.state_dict()["state"]
-        tensors = {f"adam.{i}.{key}": value for i, s in state.items() for key, value in s.items()}
+        tensors = {
+            f"optimizer.{i}.{key}": value for i, s in state.items() for key, value in s.items()
+        }
         if self.average is not self.model:
             tensors |= {f"weights.{name}": t for name, t in self.model.state_dict().items()}
         return TrainingState(
@@ -159,7 +151,7 @@ class Trainer:
                 "best": self.best,
                 "metrics": self.metrics,
                 "scaler": self.scaler.state_dict(),
-                "corpus": self._corpus_facts(),
+                "data": self.task.facts,
             },
         )
 
@@ -174,7 +166,7 @@ class Trainer:
             self.model.load_state_dict(weights)
         moments: dict[int, dict[str, Tensor]] = {}
         for name, tensor in state.tensors.items():
-            if name.startswith("adam."):
+            if name.startswith("optimizer."):
                 _, index, key = name.split(".")
                 moments.setdefault(int(index), {})[key] = tensor
         groups = self.optimizer.state_dict()["param_groups"]
@@ -202,16 +194,19 @@ class Trainer:
             )
         torch.manual_seed(self.config.seed)
         model_class, _ = find_model(self.recipe.model)
-        self.model: RowFlow = model_class(self.recipe.config).to(group.device)
+        self.model: FlowModel = model_class(self.recipe.config).to(group.device)
+        self.model.checkpointing = self.config.checkpointing
+        if newest is None and self.init_from is None:
+            self.task.initialise(self.model, group.device)
         self.average = copy.deepcopy(self.model) if self.config.ema_decay else self.model
-        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=self.config.lr)
+        self.optimizer = make_optimizer(self.config, self.model)
         self.scaler = torch.amp.GradScaler(group.device.type, enabled=self.dtype == torch.float16)
         self.step = self.bad_steps = self.bad_steps_in_a_row = 0
         self.best, self.metrics = None, {}
         if newest is not None:
             self._restore(newest)
         elif self.init_from is not None:
-            self._initialise(Path(self.init_from))
+            self._start_from(Path(self.init_from))
         if group.leads:
             self.run_dir.mkdir(parents=True, exist_ok=True)
             with atomic_path(self.run_dir / "recipe.yaml") as temporary:
@@ -236,16 +231,16 @@ class Trainer:
                 "resume with the recipe that it was started with"
             )
         state = checkpoint.load_training(path, self.group.device)
-        if state.values["corpus"] != self._corpus_facts():
+        if state.values.get("data") != self.task.facts:
             raise VocoderError(
-                f"{path}: was trained on another corpus ({state.values['corpus']}, now "
-                f"{self._corpus_facts()}); use --init-from in a new folder"
+                f"{path}: was trained on other data ({state.values.get('data')}, now "
+                f"{self.task.facts}); use --init-from in a new folder"
             )
         self.average.load_state_dict(saved.model.state_dict())
         self.load_state_dict(state)
         self.step = saved.step
 
-    def _initialise(self, path: Path) -> None:
+    def _start_from(self, path: Path) -> None:
         saved = checkpoint.load(path, self.group.device)
         try:
             checkpoint.check_tensors(self.model.state_dict(), saved.model.state_dict())
@@ -254,37 +249,32 @@ class Trainer:
         self.model.load_state_dict(saved.model.state_dict())
         self.average.load_state_dict(saved.model.state_dict())
 
-    def _corpus_facts(self) -> dict[str, Any]:
-        """What the sequence of batches depends on."""
-        return {
-            "name": self.corpus.name,
-            "fingerprint": self.corpus.fingerprint,
-            "clips": len(self.crops.utterances),
-            "samples": sum(u.n_samples for u in self.crops.utterances),
-        }
+    def _batch(self, step: int) -> tuple[Any, ...]:
+        batch = self.task.batch(step, self.group.rank, self.group.n_ranks)
+        device = self.group.device
+        return tuple(x.to(device, non_blocking=True) if isinstance(x, Tensor) else x for x in batch)
 
-    def _batch(self, step: int) -> Batch:
-        group = self.group
-        batch = self.crops.batch(step, self.config.batch_size, group.rank, group.n_ranks)
-        return batch.to(group.device)
-
-    def _log(self, batch: Batch) -> dict[str, str]:
+    def _log(self, batch: tuple[Any, ...]) -> dict[str, str]:
         """Log the step; return what the progress bar shows."""
         now = time.perf_counter()
         seconds, steps = now - self.started[0], self.step - self.started[1]
         self.started = now, self.step
-        samples = self.config.batch_size * self.config.segment_length
+        speed = steps * self.task.units_per_step / seconds
+        figure, likelihood = self.task.likelihood(self.group.mean(self.loss))
         values: dict[str, Any] = {
-            "train/nats_per_dim": -self.group.mean(self.loss),
+            f"train/{figure}": likelihood,
             "train/grad_norm": self.grad_norm.item(),
             "train/lr": learning_rate(self.config, self.step - 1),
-            "train/samples_per_second": steps * samples / seconds,
+            f"train/{self.task.unit}_per_second": speed,
             "train/bad_steps": self.bad_steps,
-            "train/flow_logdet": self._flow_logdets(batch),
         }
-        self.logger.scalars(self.step, values)
-        speed = values["train/samples_per_second"]
-        return {"nats/dim": f"{values['train/nats_per_dim']:.3f}", "samples/s": f"{speed:.0f}"}
+        if self.group.leads:
+            more = self.task.step_metrics(self.model, batch)
+            self.logger.scalars(
+                self.step, values | {f"train/{name}": value for name, value in more.items()}
+            )
+        figure = figure.replace("_per_", "/")
+        return {figure: f"{likelihood:.3f}", f"{self.task.unit}/s": f"{speed:.0f}"}
 
     def _tell(self, bar: tqdm[Any], figures: dict[str, str]) -> None:
         """Show figures on the progress bar, or as a line where there is no terminal."""
@@ -293,51 +283,18 @@ class Trainer:
             shown = ", ".join(f"{value} {name}" for name, value in figures.items())
             print(f"step {self.step}/{self.config.steps}: {shown}", file=sys.stderr, flush=True)
 
-    @torch.no_grad()
-    def _flow_logdets(self, batch: Batch) -> list[float]:
-        """Return each flow's log-determinant per dimension on the first crop of a batch."""
-        if not self.group.leads:
-            return []
-        _, logs = self.model.trace(batch.audio[:1], batch.mel[:1], batch.offset)
-        return [log.mean().item() for log in logs]
-
     def _evaluate(self) -> None:
-        """Score whole test clips with the averaged weights; keep the best model."""
-        if self.group.leads and self.test_clips:
-            model = self.average.eval().fold()
-            score = log_likelihood(model, self.corpus, self.test_clips)
-            self.metrics = {
-                "test/nats_per_dim": score.mean_over_clips,
-                "test/nats_per_dim_by_length": score.per_sample,
-                "test/nats_per_dim_active": score.active,
-            }
+        """Score the averaged weights on held-out examples; keep the best model."""
+        score = self.task.evaluate(self.average.eval()) if self.group.leads else None
+        if score is not None:
+            self.metrics = score.metrics
             self.logger.scalars(self.step, dict(self.metrics))
-            self._picture(model)
-            if self.best is None or score.mean_over_clips > self.best:
-                self.best = score.mean_over_clips
+            self.task.show(self.average, self.logger, self.step)
+            if math.isfinite(score.value) and (self.best is None or score.value > self.best):
+                self.best = score.value
                 self._write(self.run_dir / "best.safetensors", None)
-            self.average.train()
+        self.average.train()
         self.group.wait()
-
-    @torch.inference_mode()
-    def _picture(self, model: RowFlow) -> None:
-        """Log the sound and the mel of the first test clips, and of the model's rendering."""
-        from vocoder.mel import MelSpectrogram
-
-        preset = self.corpus.preset
-        analyse = MelSpectrogram(preset)
-        frames = int(PICTURED_SECONDS * preset.sample_rate / preset.hop_length)
-        for i, clip in enumerate(self.test_clips[:PICTURED_CLIPS]):
-            mel = torch.tensor(self.corpus.mel(clip)[:, :frames])
-            noise = torch.Generator().manual_seed(self.config.seed)
-            z = torch.randn(1, mel.shape[1] * preset.hop_length, generator=noise)
-            audio = model.inverse(z.to(self.group.device), mel[None].to(self.group.device))
-            audio = audio[0].float().cpu().clamp(-1, 1)
-            recording = torch.tensor(self.corpus.audio(clip)[: len(audio)]) / 32768
-            self.logger.audio(self.step, f"clip {i}/voice", audio, preset.sample_rate)
-            self.logger.audio(self.step, f"clip {i}/recording", recording, preset.sample_rate)
-            voice = analyse(audio)[:, : mel.shape[1]]
-            self.logger.mels(self.step, f"clip {i}", mel[:, : voice.shape[1]], voice)
 
     def _save(self) -> Path:
         path = self.run_dir / f"checkpoint-{self.step:09d}.safetensors"
@@ -353,12 +310,25 @@ class Trainer:
         checkpoint.save(
             path,
             self.average,
-            self.corpus.preset,
+            self.task.data,
             recipe=self.recipe.to_dict(),
             step=self.step,
             metrics=self.metrics,
             training=training,
         )
+
+
+def open_task(recipe: VoiceRecipe | ImageRecipe, data: str | Path | None) -> Task[Any]:
+    """Return what a recipe is trained on.
+
+    Raises:
+        VocoderError: the data is missing or does not fit the recipe.
+    """
+    if isinstance(recipe, ImageRecipe):
+        return ImageTask(recipe, None if data is None else Path(data))
+    if data is None:
+        raise VocoderError(f"{recipe.name}: a voice needs a corpus; give the folder with --data")
+    return VoiceTask(recipe, Path(data))
 
 
 def _precision(name: str, device: torch.device) -> torch.dtype:

@@ -1,0 +1,107 @@
+"""How well a model of images fits: bits per dimension, and whether it can be inverted."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vocoder.data.images import Images, dequantise_each
+from vocoder.errors import VocoderError
+from vocoder.models.glow import ImageFlow
+
+
+@dataclass(frozen=True)
+class BitsPerDim:
+    """Upper bounds on the bits that the model needs for a pixel of one channel; less is better."""
+
+    mean: float  # over images and draws of the noise
+    standard_error: float  # of the mean, over images
+    importance_weighted: float  # the tighter bound of all draws together (Burda et al., 2016)
+    n_images: int
+    n_draws: int
+
+
+def nats_to_bits(nats_per_dim: float, n_values: int) -> float:
+    """Return bits per dimension of pixels, for a loss in nats per dimension of dequantised ones."""
+    return nats_per_dim / math.log(2) + math.log2(n_values)
+
+
+def noisy_images(
+    images: Images, places: Sequence[int], n_values: int, *, seed: int, draw: int = 0
+) -> Tensor:
+    """Return some images dequantised, (B, C, H, W) in [-0.5, 0.5).
+
+    The noise of an image follows from the seed, its place and the draw: no batch changes it.
+    """
+    randoms = (np.random.default_rng((seed, 4, place, draw)) for place in places)
+    return dequantise_each(images[places], n_values, randoms)
+
+
+@torch.inference_mode()
+def bits_per_dim(
+    model: ImageFlow,
+    images: Images,
+    n_values: int,
+    *,
+    n_draws: int = 1,
+    seed: int = 0,
+    batch_size: int = 100,
+) -> BitsPerDim:
+    """Score images under a model in eval mode, in float32.
+
+    The figure depends on the batch size by rounding alone. A likelihood that is not finite makes
+    the figure so too.
+
+    Args:
+        model: on any device.
+        images: of the model's shape.
+        n_values: how many values a pixel can have.
+        n_draws: how many times each image is dequantised.
+        seed: of the noise.
+        batch_size: images scored at once; the last batch may be smaller.
+
+    Raises:
+        VocoderError: there are no images.
+    """
+    if not len(images):
+        raise VocoderError("no images to score")
+    device = next(model.parameters()).device
+    rows = []  # of log-probabilities (n_draws,) of one image
+    for first in range(0, len(images), batch_size):
+        places = range(first, min(first + batch_size, len(images)))
+        draws = [
+            model.log_prob(noisy_images(images, places, n_values, seed=seed, draw=draw).to(device))
+            for draw in range(n_draws)
+        ]
+        rows.append(torch.stack(draws, dim=1).double().cpu().numpy())
+    log_probs = np.concatenate(rows)
+    n_dims = math.prod(images.shape[1:])
+    bits = -log_probs / n_dims / math.log(2) + math.log2(n_values)
+    together = torch.from_numpy(log_probs).logsumexp(dim=1).numpy() - math.log(n_draws)
+    of_images = bits.mean(axis=1)
+    return BitsPerDim(
+        mean=float(of_images.mean()),
+        standard_error=float(of_images.std(ddof=1) / math.sqrt(len(images)))
+        if len(images) > 1
+        else math.nan,
+        importance_weighted=float(-together.mean() / n_dims / math.log(2) + math.log2(n_values)),
+        n_images=len(images),
+        n_draws=n_draws,
+    )
+
+
+@torch.inference_mode()
+def inversion_error(model: ImageFlow, x: Tensor) -> float:
+    """Return the largest |inverse(forward(x)) - x|; pixels lie 1 / n_values apart.
+
+    Args:
+        model: in eval mode.
+        x: dequantised images (B, C, H, W), on the model's device.
+    """
+    z, _ = model(x)
+    return float((model.inverse(z) - x).abs().max())

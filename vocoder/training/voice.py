@@ -1,0 +1,109 @@
+"""Training a voice: crops of a preprocessed corpus, scored on whole test clips."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vocoder.data.base import Corpus
+from vocoder.data.crops import Crops
+from vocoder.errors import VocoderError
+from vocoder.likelihood import log_likelihood
+from vocoder.models.waveflow import RowFlow
+from vocoder.presets import preset_difference
+from vocoder.recipe import VoiceRecipe
+from vocoder.training.logger import RunLogger
+from vocoder.training.task import Score, Task
+
+PICTURED_CLIPS = 2
+PICTURED_SECONDS = 2.0
+
+
+class VoiceTask(Task[RowFlow]):
+    """Waveforms given their mels.
+
+    Args:
+        recipe: what to train and how.
+        data: a folder that `vocoder preprocess` made.
+
+    Raises:
+        VocoderError: no corpus is there, or it does not fit the recipe.
+    """
+
+    unit = "samples"
+
+    def __init__(self, recipe: VoiceRecipe, data: Path) -> None:
+        self.corpus = Corpus.open(data)
+        self.train = recipe.train
+        self.data = self.corpus.preset
+        differences = preset_difference(self.corpus.preset, recipe.preset)
+        if differences:
+            raise VocoderError(
+                f"{data}: was made with the preset {self.corpus.preset.name}, the recipe wants "
+                f"{recipe.preset.name} ({', '.join(differences)}); preprocess it anew"
+            )
+        self.crops = Crops(self.corpus, self.train.segment_length, self.train.seed)
+        self.test_clips = self.corpus.utterances("test")[: self.train.eval_clips]
+        self.units_per_step = self.train.batch_size * self.train.segment_length
+        self.facts = {
+            "name": self.corpus.name,
+            "fingerprint": self.corpus.fingerprint,
+            "clips": len(self.crops.utterances),
+            "samples": sum(u.n_samples for u in self.crops.utterances),
+        }
+
+    def batch(self, step: int, rank: int, n_ranks: int) -> tuple[Tensor, Tensor, int]:
+        """Return one process's share of the crops of a step: audio, mel and offset."""
+        crops = self.crops.batch(step, self.train.batch_size, rank, n_ranks)
+        return crops.audio, crops.mel, crops.offset
+
+    def initialise(self, model: RowFlow, device: torch.device) -> None:
+        """Do nothing: no flow over sound takes anything from data."""
+
+    def likelihood(self, loss: float) -> tuple[str, float]:
+        """Return nats per dimension, of which more is better."""
+        return "nats_per_dim", -loss
+
+    @torch.no_grad()
+    def step_metrics(self, model: RowFlow, batch: tuple[Tensor, Tensor, int]) -> dict[str, Any]:
+        """Return each flow's log-determinant per dimension on the first crop of the batch."""
+        audio, mel, offset = batch
+        _, logs = model.trace(audio[:1], mel[:1], offset)
+        return {"flow_logdet": [log.mean().item() for log in logs]}
+
+    def evaluate(self, model: RowFlow) -> Score | None:
+        """Score whole test clips."""
+        if not self.test_clips:
+            return None
+        score = log_likelihood(model.fold(), self.corpus, self.test_clips)
+        metrics = {
+            "test/nats_per_dim": score.mean_over_clips,
+            "test/nats_per_dim_by_length": score.per_sample,
+            "test/nats_per_dim_active": score.active,
+        }
+        return Score(metrics, score.mean_over_clips)
+
+    @torch.inference_mode()
+    def show(self, model: RowFlow, logger: RunLogger, step: int) -> None:
+        """Log the sound and the mel of the first test clips, and of the model's rendering."""
+        from vocoder.mel import MelSpectrogram
+
+        model = model.fold()
+        device = next(model.parameters()).device
+        preset = self.corpus.preset
+        analyse = MelSpectrogram(preset)
+        frames = int(PICTURED_SECONDS * preset.sample_rate / preset.hop_length)
+        for i, clip in enumerate(self.test_clips[:PICTURED_CLIPS]):
+            mel = torch.tensor(self.corpus.mel(clip)[:, :frames])
+            noise = torch.Generator().manual_seed(self.train.seed)
+            z = torch.randn(1, mel.shape[1] * preset.hop_length, generator=noise)
+            audio = model.inverse(z.to(device), mel[None].to(device))
+            audio = audio[0].float().cpu().clamp(-1, 1)
+            recording = torch.tensor(self.corpus.audio(clip)[: len(audio)]) / 32768
+            logger.audio(step, f"clip {i}/voice", audio, preset.sample_rate)
+            logger.audio(step, f"clip {i}/recording", recording, preset.sample_rate)
+            voice = analyse(audio)[:, : mel.shape[1]]
+            logger.mels(step, f"clip {i}", mel[:, : voice.shape[1]], voice)
