@@ -17,7 +17,7 @@ LAYERS = [
     ["registry", "presets"],
     ["audio", "appearance", "flows", "kernels"],
     ["mel", "nets"],
-    ["models", "data", "mel_files", "metrics"],
+    ["models", "data", "mel_files", "metrics", "frechet", "pictures"],
     ["recipe", "checkpoint", "likelihood", "bits_per_dim", "official_images"],
     ["official"],
     ["training", "voices"],

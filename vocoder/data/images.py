@@ -70,7 +70,8 @@ class ImageSet:
         variant: which of several data sets that share a name; figures of two are not comparable.
         n_values: how many values a pixel can have, 0 to `n_values` - 1.
         train: (N, C, H, W), like the others.
-        validation: carved out of the original training images by a seed.
+        validation: carved out of the original training images by a seed, in random order, so that
+            the first of them stand for all.
         test: as the data set has it.
         fingerprint: sha256 of all pixels and shapes as they are read: before padding, and
             whatever the validation split.
@@ -131,7 +132,7 @@ def open_images(
         variant=data.variant,
         n_values=data.n_values,
         train=Images(data.train, np.sort(order[n_validation:]), side),
-        validation=Images(data.train, np.sort(order[:n_validation]), side),
+        validation=Images(data.train, order[:n_validation], side),
         test=Images(data.test, np.arange(len(data.test)), side),
         fingerprint=data.fingerprint,
     )
