@@ -130,7 +130,9 @@ class ImageFlow(FlowModel):
         """
         if x.shape[1:] != self.image_shape:
             expected = ", ".join(map(str, self.image_shape))
-            raise VocoderError(f"images must be (B, {expected}), got {tuple(x.shape)}")
+            raise VocoderError(
+                f"images must be (B, {expected}), the size of the model, got {tuple(x.shape)}"
+            )
         checkpointing = self.checkpointing and torch.is_grad_enabled()
         return self.flow(x, self.estimators(), checkpointing)
 
@@ -155,6 +157,7 @@ class ConvFlow(ImageFlow):
         n_nets: networks in each level; K, or 1 that all its steps share.
         n_heads: heads in each level; K, or 1.
         n_extra: channels that each level's networks take beside the half that conditions.
+        priors: of what leaves each level; Glow's own, if None.
     """
 
     def __init__(
@@ -166,6 +169,7 @@ class ConvFlow(ImageFlow):
         n_nets: int,
         n_heads: int,
         n_extra: Sequence[int] | None = None,
+        priors: Sequence[Bijection] | None = None,
     ) -> None:
         floor = 0.0 if config.parity else SCALE_FLOOR
         transform: Elementwise = SigmoidAffine(floor) if config.coupling == "affine" else Shift()
@@ -177,7 +181,7 @@ class ConvFlow(ImageFlow):
                 [FlowStep(shape.channels, transform, config.parity) for _ in range(config.n_steps)]
                 for shape in shapes
             ],
-            gaussian_priors(shapes, config.parity),
+            priors or gaussian_priors(shapes, config.parity),
         )
         self.n_params = transform.n_params
         self.nets = nn.ModuleList(

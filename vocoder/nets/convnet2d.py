@@ -31,8 +31,9 @@ class NormedConv2d(DataInitialised):
 
     def initialise_from(self, x: Tensor) -> None:
         """Standardise each output channel over batch and positions."""
-        self.bias.copy_(-self.conv(x).mean(dim=(0, 2, 3)))
-        self.log_scale.copy_(-(self.conv(x).std(dim=(0, 2, 3), correction=0) + 1e-6).log())
+        std, mean = torch.std_mean(self.conv(x), dim=(0, 2, 3), correction=0)
+        self.bias.copy_(-mean)
+        self.log_scale.copy_(-(std + 1e-6).log())
 
     def forward(self, x: Tensor, log_gate: Tensor | None = None) -> Tensor:
         """Map (B, C_in, H, W) to (B, C_out, H, W), times exp(log_gate) (C_out,) if given."""
