@@ -59,6 +59,7 @@ def test_digits_are_those_of_scikit_learn():
         i.astype(np.uint8).tobytes() for i in original
     )
     assert (digits.n_values, digits.image_shape) == (17, (1, 8, 8))
+    assert digits.fingerprint.startswith("629428bdef94f271")  # published figures are on this split
     assert str(digits) == (
         "digits: 1350 training, 150 validation and 297 test images of 8x8x1, 17 values"
     )
