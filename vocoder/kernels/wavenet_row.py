@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -58,6 +58,35 @@ class FlowWeights:
     def visits(self) -> tuple[int, ...]:
         """Natural rows that the network predicts, one for each of its rows."""
         return self.order[1:] if self.passthrough else self.order
+
+
+def cast_flows(flows: Sequence[FlowWeights], dtype: torch.dtype) -> list[FlowWeights]:
+    """Return flows with operands of `dtype` and the rest in at least float32.
+
+    What flows share they go on sharing: on a GPU it then stays in the cache.
+    """
+    cast: dict[int, Tensor] = {}
+
+    def operand(tensor: Tensor) -> Tensor:
+        if id(tensor) not in cast:
+            cast[id(tensor)] = tensor.to(dtype)
+        return cast[id(tensor)]
+
+    return [
+        replace(
+            flow,
+            layers=tuple(
+                replace(
+                    layer,
+                    conv=operand(layer.conv),
+                    cond=None if layer.cond is None else operand(layer.cond),
+                    res=None if layer.res is None else operand(layer.res),
+                )
+                for layer in flow.layers
+            ),
+        )
+        for flow in flows
+    ]
 
 
 Conditioning = Tensor | Sequence[Tensor]

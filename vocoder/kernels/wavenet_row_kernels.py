@@ -9,8 +9,8 @@ What is held between launches:
 
 - queue (B · 3, W, C), one for each layer but the first: its newest input rows, slot = row mod 3
   (row r overwrites r − 3, last read two rows ago). Columns beyond an item's end hold zeros.
-- y (2, B, 2, W) float32 = (log_s, t), by parity of the row: the opener of the next row reads one
-  column to each side while its neighbours already write the next y.
+- y (2, B, 2, W) float32 = (log_s, t), by parity of the row: the opener of the next row reads
+  columns to each side while their own programs already write the next y.
 """
 
 # Triton's language has no types:
@@ -124,7 +124,7 @@ def row_close(z, x, y, lengths, row, z_row, H, W, INPUT: tl.constexpr, BLOCK_W: 
     tl.store(x + (item * H + z_row).to(tl.int64) * W + cols, value, mask=cols < W)
 
 
-@triton.jit(do_not_specialize=["row", "z_row", "row_1", "row_2", "cond_row", "H", "W"])
+@triton.jit(do_not_specialize=["row", "z_row", "row_1", "row_2", "cond_row", "H", "W", "dilation"])
 def row_open(
     z,
     x,
@@ -149,6 +149,7 @@ def row_open(
     cond_row,
     H,
     W,
+    dilation,
     scale,
     C: tl.constexpr,
     N_MELS: tl.constexpr,
@@ -173,7 +174,7 @@ def row_open(
     k = tl.arange(0, 32)[None, :]
     part, tap = k // 9, k % 9
     j = tap // 3
-    at = cols[:, None] + tap % 3 - 1
+    at = cols[:, None] + (tap % 3 - 1) * dilation
     inside = (at >= 0) & (at < length) & (j >= 2 - N_PAST) & (part < 3)
     past_row = tl.where(j == 0, row_2, row_1)
     past = tl.load(

@@ -18,8 +18,8 @@ the layers of the row before, on a second stream: the chain of layers does the o
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal
 
 import torch
 import triton
@@ -109,6 +109,8 @@ class Inversion:
         x: (B, H, W) float32, what a call computes.
     """
 
+    x: Tensor
+
     def __init__(
         self,
         flows: Sequence[FlowWeights],
@@ -119,6 +121,7 @@ class Inversion:
     ) -> None:
         B, _, W = z.shape
         C, L = flows[0].channels, len(flows[0].layers)
+        self.z, self.cond, self.lengths = z, cond, lengths
         if tile is None:
             tile = choose_tile(torch.cuda.get_device_capability(z.device), C, B * W)
         conds = [cond] * L if isinstance(cond, Tensor) else list(cond)
@@ -128,17 +131,65 @@ class Inversion:
         partials = [z.new_empty(B, W, 2 * C) if tile.look_ahead else None for _ in queues]
         beside = torch.cuda.Stream(z.device) if tile.look_ahead and z.is_cuda else None
         self._flows: list[tuple[_Opener, list[_Layer]]] = []
-        for flow in flows:
+        following: list[Tensor | None] = [*queues, None]
+        for flow in map(contiguous, flows):
             self.x = rows[len(self._flows) % 2]
-            opener = _Opener(flow, z, self.x, y, lengths, conds[0], [*queues, None][0])
+            opener = _Opener(flow, z, self.x, y, lengths, conds[0], following[0])
             layers = [
-                _Layer(flow, i, queue, next_queue, partial, y, lengths, conds[i], tile, beside)
-                for i, (queue, next_queue, partial) in enumerate(
-                    zip(queues, [*queues[1:], None], partials, strict=True), start=1
+                _Layer(
+                    flow,
+                    i,
+                    queues[i - 1],
+                    following[i],
+                    partials[i - 1],
+                    y,
+                    lengths,
+                    conds[i],
+                    tile,
+                    beside,
                 )
+                for i in range(1, L)
             ]
             self._flows.append((opener, layers))
             z = self.x
+
+    @classmethod
+    def allocate(
+        cls,
+        flows: Sequence[FlowWeights],
+        n_items: int,
+        n_columns: int,
+        tile: Tile | None = None,
+    ) -> Inversion:
+        """Return an inversion over new tensors, to be filled by `fill`.
+
+        `cond` is one mel for all layers where the flows have matrices for it, else one a layer.
+        """
+        first = flows[0]
+        n_mels = _n_mels(first.layers[0])
+        z = first.front_weight.new_empty((n_items, len(first.order), n_columns))
+        shape = (*z.shape, n_mels or 2 * first.channels)
+        conds = [
+            first.layers[0].conv.new_empty(shape) for _ in range(1 if n_mels else len(first.layers))
+        ]
+        # Whole, so that nothing is read out of bounds before the first batch comes.
+        lengths = torch.full((n_items,), n_columns, dtype=torch.int32, device=z.device)
+        return cls(flows, z, conds[0] if n_mels else conds, lengths, tile)
+
+    def fill(self, z: Tensor, cond: Conditioning, lengths: Tensor) -> None:
+        """Copy the next batch in.
+
+        Args:
+            z: (B, H, w), of at most as many columns as there is room for.
+            cond: (B, H, w, ...), as many tensors as there are.
+            lengths: (B,), columns of each item; what lies beyond changes nothing.
+        """
+        w = z.shape[2]
+        self.z[..., :w].copy_(z)
+        ours, theirs = ([c] if isinstance(c, Tensor) else c for c in (self.cond, cond))
+        for our, their in zip(ours, theirs, strict=True):
+            our[:, :, :w].copy_(their)
+        self.lengths.copy_(lengths)
 
     def __call__(self) -> None:
         """Compute x."""
@@ -216,6 +267,7 @@ class _Opener:
             flow.visits[row],
             H,
             W,
+            flow.dilations[0][1],
             flow.scale,
             C=flow.channels,
             N_MELS=_n_mels(w),
@@ -395,6 +447,22 @@ def fold_front(weights: FlowWeights) -> Tensor:
     flags = weights.front_bias @ conv
     nothing = torch.zeros_like(values[:5])
     return torch.cat([values, values, flags, nothing]).to(weights.dtype)
+
+
+def contiguous(weights: FlowWeights) -> FlowWeights:
+    """Return weights whose tensors lie in memory as their shapes say; mostly they do."""
+    layers = []
+    for layer in weights.layers:
+        tensors: dict[str, Any] = {f.name: getattr(layer, f.name) for f in fields(layer)}
+        changes = {name: t.contiguous() for name, t in tensors.items() if t is not None}
+        layers.append(replace(layer, **changes))
+    return replace(
+        weights,
+        layers=tuple(layers),
+        front_weight=weights.front_weight.contiguous(),
+        front_bias=weights.front_bias.contiguous(),
+        out_bias=weights.out_bias.contiguous(),
+    )
 
 
 def gate_of(weights: GatedConvWeights) -> Tensor:
