@@ -211,10 +211,40 @@ class RowFlow(FlowModel):
         c = self.upsample(mel, lengths)[..., offset : offset + n_samples]
         return fold_rows(c, self.config.n_height).permute(0, 2, 3, 1).contiguous()
 
+    def conditioning(self, mel: Tensor, lo: int, hi: int, lengths: Tensor | None = None) -> Tensor:
+        """Upsample the mel of some columns, and no more of it than they depend on.
+
+        Args:
+            mel: (B, M, F), of the whole utterance.
+            lo: first column; a column is `n_height` samples.
+            hi: one past the last column.
+            lengths: frames (B,) of each item of a padded batch.
+
+        Returns:
+            Rows (B, H, hi − lo, M) in natural order, what `kernels.wavenet_row` takes.
+        """
+        H, hop = self.config.n_height, self.hop_length
+        context = self.upsample.context
+        first = max(lo * H // hop - context, 0)
+        last = min(-(-hi * H // hop) + context, mel.shape[-1])
+        if lengths is not None:
+            lengths = (lengths - first).clamp(0, last - first)
+        part = mel[..., first:last]
+        return self._conditioning(part, (hi - lo) * H, lo * H - first * hop, lengths)
+
     def pack_flow(self, index: int) -> FlowWeights:
         """Return the weights of one flow, as `kernels.wavenet_row` takes them."""
         net = self._net(index).pack()
         return self._weights(index, net, self._flow_parameters()[index], projected=False)
+
+    def pack_flows(self) -> list[FlowWeights]:
+        """Return the weights of every flow; those with one estimator share its tensors."""
+        nets = [self._net(k).pack() for k in range(len(self.nets))]
+        flow_parameters = self._flow_parameters()
+        return [
+            self._weights(k, nets[k % len(nets)], flow_parameters[k], projected=False)
+            for k in range(self.config.n_flows)
+        ]
 
     def _flows(
         self, mel: Tensor, indices: Iterable[int], mask: Tensor | None = None

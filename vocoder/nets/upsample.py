@@ -23,6 +23,11 @@ class Upsampler(nn.Module):
         self.strides = strides
         self.stages = nn.ModuleList(self._stage(stride) for stride in strides)
 
+    @property
+    def context(self) -> int:
+        """Frames to each side that a sample may depend on: no stage reaches past a neighbour."""
+        return len(self.strides)
+
     @staticmethod
     def _stage(stride: int) -> nn.Module:
         odd = stride % 2

@@ -1,0 +1,133 @@
+"""The row op on a CPU against the plain inverse of every family, whole and in tiles."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from helpers import perturb, tiny_models
+from torch import Tensor
+
+from vocoder.flows.reshape import fold_rows, unfold_rows
+from vocoder.kernels.row_tiles import Tiles
+from vocoder.kernels.wavenet_row import invert_flow_reference
+from vocoder.kernels.wavenet_row_cpu import RowInverter, invert_flow_cpu
+from vocoder.models.nanoflow import NanoFlow, NanoFlowConfig
+from vocoder.models.waveflow import RowFlow
+
+AFFINE = {name: m for name, m in tiny_models().items() if m.config.transform == "affine"}
+FRAMES = (1, 3, 20)  # of few columns: fewer than dilations, odd, and many tiles
+
+
+def case(model: RowFlow, n_frames: int, batch: int = 2) -> tuple[Tensor, Tensor]:
+    """Return noise (B, N) and a mel (B, M, F) of the model's type."""
+    generator = torch.Generator().manual_seed(n_frames)
+    dtype = next(model.parameters()).dtype
+    z = torch.randn(batch, n_frames * model.hop_length, generator=generator)
+    mel = torch.randn(batch, model.n_mels, n_frames, generator=generator)
+    return z.to(dtype), mel.to(dtype)
+
+
+def invert(
+    model: RowFlow, z: Tensor, mel: Tensor, tile: int = 0, *, project_once: bool = True
+) -> Tensor:
+    """Invert by the op, in tiles of so many lags or, for 0, whole."""
+    inverter = RowInverter(model.pack_flows())
+    rows = fold_rows(z, model.config.n_height)
+    width, lag = rows.shape[-1], inverter.lag
+    tiles = Tiles(width, tile * lag, lag, inverter.n_steps) if tile else None
+    x = inverter(
+        rows,
+        lambda lo, hi: model.conditioning(mel, lo, hi),
+        tiles=tiles,
+        project_once=project_once,
+    )
+    return unfold_rows(x)
+
+
+@pytest.mark.parametrize("n_frames", FRAMES)
+@pytest.mark.parametrize("name", AFFINE)
+@torch.no_grad()
+def test_equals_the_plain_inverse(name: str, n_frames: int) -> None:
+    model = AFFINE[name]
+    z, mel = case(model, n_frames)
+    wanted = model.inverse(z, mel)
+    # Winograd's transforms add a few roundings to those of the plain sums.
+    for project_once in (True, False):
+        x = invert(model, z, mel, project_once=project_once)
+        torch.testing.assert_close(x, wanted, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("tile", [1, 3])
+@pytest.mark.parametrize("name", AFFINE)
+@torch.no_grad()
+def test_tiles_are_exact(name: str, tile: int) -> None:
+    model = AFFINE[name]
+    for n_frames in FRAMES:
+        z, mel = case(model, n_frames, batch=1)
+        wanted = model.inverse(z, mel)
+        torch.testing.assert_close(invert(model, z, mel, tile), wanted, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", AFFINE)
+@torch.no_grad()
+def test_items_of_a_padded_batch_come_out_as_alone(name: str) -> None:
+    model = AFFINE[name]
+    z, mel = case(model, 4, batch=3)
+    frames = torch.tensor([4, 1, 3])
+    columns = model.hop_length // model.config.n_height
+    mel = mel.masked_fill(torch.arange(4) >= frames[:, None, None], 7.0)
+    x = RowInverter(model.pack_flows())(
+        fold_rows(z, model.config.n_height),
+        lambda lo, hi: model.conditioning(mel, lo, hi, frames),
+        (frames * columns).tolist(),
+    )
+    for item, alone, m, n in zip(unfold_rows(x), z, mel, frames.tolist(), strict=True):
+        length = n * model.hop_length
+        wanted = model.inverse(alone[None, :length], m[None, :, :n])[0]
+        torch.testing.assert_close(item[:length], wanted, rtol=0, atol=1e-12)
+        assert not item[length:].any()
+
+
+@pytest.mark.parametrize("n_height", [8, 16, 64])
+@torch.no_grad()
+def test_float32_at_a_real_depth(n_height: int) -> None:
+    """Eight layers with dilations up to 128, as all published voices have, and heads that act."""
+    torch.manual_seed(0)
+    config = NanoFlowConfig(channels=8, n_height=n_height, n_flows=3, flow_embedding=8)
+    model = NanoFlow(config)
+    perturb(model.heads, size=0.1)
+    z, mel = case(model, 6, batch=1)
+    wanted = model.inverse(z, mel)
+    assert wanted.std() > 0.5
+    for tile in (0, 1):
+        assert (invert(model, z, mel, tile) - wanted).abs().max() < 1e-4
+
+
+def test_one_flow_equals_its_reference() -> None:
+    model = AFFINE["nanoflow-cycle"]
+    weights = model.pack_flow(1)
+    generator = torch.Generator().manual_seed(0)
+    z = torch.randn(2, 12, 9, generator=generator).double()
+    cond = torch.randn(2, 12, 9, 4, generator=generator).double()
+    with torch.no_grad():
+        for lengths in (None, [9, 4]):
+            wanted = invert_flow_reference(z, cond, weights, lengths)
+            x = invert_flow_cpu(z, cond, weights, lengths)
+            torch.testing.assert_close(x, wanted, rtol=0, atol=1e-12)
+
+
+def test_the_noise_is_left_alone() -> None:
+    model = AFFINE["nanoflow"]
+    z, mel = case(model, 3)
+    before = z.clone()
+    invert(model, z, mel)
+    assert torch.equal(z, before)
+
+
+def test_flows_that_share_an_estimator_share_its_packed_weights() -> None:
+    def n_packed(model: RowFlow) -> int:
+        flows = RowInverter(model.pack_flows()).flows
+        return len({id(layer.shared) for flow in flows for layer in flow.layers})
+
+    assert n_packed(AFFINE["nanoflow"]) == 3
+    assert n_packed(AFFINE["waveflow"]) == 9

@@ -1,0 +1,501 @@
+"""The row op on a CPU: matrix products over channels-last rows, with Winograd's F(4, 3).
+
+What it saves over the plain layer is exact algebra: half of the products of the dilated
+convolution (`winograd`), the skip path (folded into the projection), layer 0 (one product with
+nine samples), the last residual, the rows above the first, and every factor and bias that fits
+into a matrix. tanh(a) is taken as 2 σ(2a) − 1, since torch's σ is three times as fast as its tanh.
+
+Nothing is flipped or copied for the order of rows, and the model is only read.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from vocoder.kernels.row_tiles import Tiles
+from vocoder.kernels.wavenet_row import Conditioning, FlowWeights
+from vocoder.kernels.winograd import F2, F4, MIDDLE, Filtering, choose_filtering
+
+Mel = Callable[[int, int], Tensor]
+"""Columns [lo, hi) of the upsampled mel, as rows in natural order: (B, H, hi − lo, M)."""
+
+_SLOTS = 4  # of a queue: three rows in use, and room for a fourth, so that they move rarely
+_FEATURES = 12  # of layer 0: 3 × 3 samples, and which of the 3 columns lie inside
+
+
+class RowInverter:
+    """The inverse of a voice's flows, packed once and then used for every utterance.
+
+    Args:
+        flows: in forward order, all of one size; the tensors that they share are packed once.
+    """
+
+    def __init__(self, flows: Sequence[FlowWeights]) -> None:
+        shared: dict[int, _SharedLayer] = {}
+        self.flows = [_Flow(weights, shared) for weights in reversed(flows)]
+        self.shares_estimator = len(shared) < len(flows[0].layers)
+        self.channels = flows[0].channels
+        self.dilations = flows[0].dilations
+        self.dtype = flows[0].dtype
+        self.n_height = len(flows[0].order)
+        self.n_rows = len(flows[0].visits)
+
+    @property
+    def n_steps(self) -> int:
+        """Row steps of all flows."""
+        return len(self.flows) * self.n_rows
+
+    @property
+    def reach(self) -> int:
+        """Columns to each side that a row depends on in the rows before it."""
+        return sum(d for _, d in self.dilations)
+
+    @property
+    def lag(self) -> int:
+        """Columns that each row of a tile lags behind the one before: whole blocks, ≥ reach."""
+        block = 2 * max(d for _, d in self.dilations)
+        return block * -(-self.reach // block)
+
+    def bytes_needed(self, n_items: int, width: int, tiles: Tiles, project_once: bool) -> int:
+        """Return about how much memory a call takes beside z, x and the weights."""
+        C, (n_columns, keep) = self.channels, (min(tiles.tile, width), 0)
+        if tiles.lag:
+            keep = tiles.lag * (self.n_rows + 1 + 2 * max(d_h for d_h, _ in self.dilations))
+        n_bands = self.flows[0].layers[0].shared.cond.shape[0]
+        queues = sum(
+            d_h * 4 * C * filtering.n_products / filtering.m
+            for d_h, d_w in self.dilations[1:]
+            for filtering in [_filtering(d_w, width, tiles.lag)]
+        )
+        per_column = queues + 16 * C + 3 * self.n_height * n_bands
+        if project_once and self.shares_estimator and not tiles.lag:
+            per_column += self.n_height * 2 * C * len(self.dilations)
+        strips = sum(2 * d_h * tiles.lag + d_w for d_h, d_w in self.dilations[1:]) * (
+            self.n_steps * C if tiles.lag else 0
+        )
+        return int(self.dtype.itemsize * n_items * ((n_columns + keep) * per_column + strips))
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        z: Tensor,
+        mel: Mel,
+        lengths: Sequence[int] | None = None,
+        tiles: Tiles | None = None,
+        *,
+        project_once: bool = True,
+    ) -> Tensor:
+        """Map noise to data through all flows.
+
+        Args:
+            z: (B, H, W), of the weights' type, rows in natural order.
+            mel: what the layers are conditioned on.
+            lengths: columns of each item of a padded batch, which comes out as it would alone, with
+                zeros beyond its end; only without tiles.
+            tiles: the windows to work in; None takes all columns at once.
+            project_once: keep the projected conditioning for all flows, if they share it, instead
+                of projecting a row when it is its turn. Only without tiles.
+
+        Returns:
+            x (B, H, W).
+        """
+        tiles = tiles or Tiles.whole(z.shape[-1], self.n_steps)
+        return _Inversion(self, z, mel, lengths, tiles, project_once).run()
+
+
+def invert_flow_cpu(
+    z: Tensor, cond: Conditioning, weights: FlowWeights, lengths: Sequence[int] | None = None
+) -> Tensor:
+    """Do `invert_flow` for one mel (B, H, W, M) as conditioning."""
+    assert isinstance(cond, Tensor)
+    return RowInverter([weights])(z, lambda lo, hi: cond[:, :, lo:hi], lengths)
+
+
+class _SharedLayer:
+    """What the flows that share a layer have in common.
+
+    The activations h of layer l are kept divided by scale^l, so that each layer merely adds to
+    them; its convolution makes up for it. The tanh half of the pre-activation comes doubled.
+    """
+
+    def __init__(self, conv: Tensor, cond: Tensor, factor: float) -> None:
+        taps = conv.double().unflatten(0, (3, 3)) * factor
+        taps = taps * _doubled_tanh(taps)
+        self.taps = taps.to(conv.dtype)
+        self.cond = (cond * _doubled_tanh(cond)).contiguous()
+        self._factors: dict[Filtering, Tensor] = {}
+
+    def factors(self, filtering: Filtering) -> Tensor:
+        """Return the factors (P, 3C, 2C) of the three row taps, the oldest row first."""
+        if filtering not in self._factors:
+            taps = self.taps[:, 1:2] if filtering is MIDDLE else self.taps
+            self._factors[filtering] = filtering.factors(taps).flatten(1, 2).contiguous()
+        return self._factors[filtering]
+
+
+class _FlowLayer:
+    """A layer in one flow: what it shares, its bias, and its residual and projection in one."""
+
+    def __init__(self, shared: _SharedLayer, weights: FlowWeights, index: int) -> None:
+        w = weights.layers[index]
+        self.shared = shared
+        self.bias = w.bias.to(weights.dtype) * _doubled_tanh(w.bias)
+        self.mix = w.out  # (C, C + 2), or (C, 2) without a residual
+        self.res_bias: Tensor | None = None
+        if w.res is not None and w.res_bias is not None:
+            gain = weights.scale**-index * (1.0 if w.gate is None else w.gate)
+            self.mix = torch.cat([w.res * gain, w.out], dim=1)
+            self.res_bias = (w.res_bias * gain).to(weights.dtype)
+        # −σ(b) (2 σ(2a) − 1) is what the gate computes.
+        self.mix = -self.mix.to(weights.dtype)
+
+
+class _Opener:
+    """Layer 0: its input is one channel, so that a row is a product with nine samples.
+
+    Zero padding makes the front's bias appear only where a column and a row exist, hence the three
+    features that say which columns lie inside, and one matrix for each number of rows so far.
+    """
+
+    def __init__(self, layer: _FlowLayer, weights: FlowWeights) -> None:
+        front = weights.front_weight.double(), weights.front_bias.double()
+        by_weight, by_bias = (f @ layer.shared.taps.double() for f in front)  # (3, 3, 2C)
+        self.matrices = []
+        for n_rows in (1, 2, 3):
+            features = torch.cat([by_weight.flatten(0, 1), by_bias[-n_rows:].sum(dim=0)])
+            features[10] += layer.bias.double()  # the middle column always lies inside
+            self.matrices.append(features.to(weights.dtype))
+        self.front = torch.zeros(_FEATURES, weights.channels, dtype=weights.dtype)
+        self.front[7] = weights.front_weight
+        self.front[10] = weights.front_bias
+        if layer.res_bias is not None:
+            self.front[10] += layer.res_bias
+
+
+class _Flow:
+    """One flow: its layers, and which rows it visits."""
+
+    def __init__(self, weights: FlowWeights, shared: dict[int, _SharedLayer]) -> None:
+        self.layers = []
+        for i, w in enumerate(weights.layers):
+            if id(w.conv) not in shared:
+                assert w.cond is not None
+                shared[id(w.conv)] = _SharedLayer(w.conv, w.cond, weights.scale**i)
+            self.layers.append(_FlowLayer(shared[id(w.conv)], weights, i))
+        self.opener = _Opener(self.layers[0], weights)
+        self.out_bias = weights.out_bias.to(weights.dtype)
+        self.visits = weights.visits
+        # The network's input rows: the visited row before each, or None for a row of zeros.
+        before = weights.order[: len(self.visits)] if weights.passthrough else weights.order[:-1]
+        self.inputs = list(before) if weights.passthrough else [None, *before]
+
+
+def _doubled_tanh(like: Tensor) -> Tensor:
+    """Return the factors (2C,): 2 for the tanh half, 1 for the sigmoid half."""
+    factors = like.new_ones(like.shape[-1])
+    factors[: len(factors) // 2] = 2
+    return factors
+
+
+@dataclass(frozen=True)
+class _Window:
+    """The columns [lo, hi) of one row.
+
+    Args:
+        row: of the network, counted from 0.
+        step: the row among those of all flows.
+        lo: first column.
+        hi: one past the last.
+        origin: column at which the queues of this tile and flow start.
+    """
+
+    row: int
+    step: int
+    lo: int
+    hi: int
+    origin: int
+
+
+class _Queue:
+    """The transformed rows that a layer's convolution still reaches.
+
+    Rows d_h apart make up one ring, in which the height dilation is 1. A ring keeps its rows side
+    by side, so that the product over three rows is one: (tiles × 3C) @ (3C × 2C). The newest row
+    lies in the last slot or the last but one; every other row, two slots move to the front.
+
+    Args:
+        filtering: of the row.
+        dilation: along rows and along columns.
+        width: columns that it has room for.
+        like: a tensor (B, ..., C) of the type wanted.
+    """
+
+    def __init__(
+        self, filtering: Filtering, dilation: tuple[int, int], width: int, like: Tensor
+    ) -> None:
+        self.filtering = filtering
+        self.d_h, self.d_w = dilation
+        if filtering is MIDDLE:
+            self.d_w = width  # no neighbours, so that any dilation is the same
+        self.block = filtering.m * self.d_w
+        B, C = like.shape[0], like.shape[-1]
+        size = (filtering.n_products, B, -(-width // self.block), self.d_w, _SLOTS, C)
+        self.rings = [like.new_empty(size) for _ in range(self.d_h)]
+
+    def push(self, row: int, h: Tensor, column: int, blocks: range) -> None:
+        """Add columns of one of the network's rows, which come in turn.
+
+        Args:
+            row: counted from 0; the rows above are zero.
+            h: (B, columns, C), with the neighbours that the filter reaches on both sides.
+            column: of h, at which the blocks start.
+            blocks: of the queue, that the columns become.
+        """
+        ring = self.rings[row % self.d_h][:, :, blocks.start : blocks.stop]
+        position = row // self.d_h
+        if position >= 2 and position % 2 == 0:
+            ring[..., :2, :] = ring[..., 2:, :]
+        B, C = h.shape[0], h.shape[2]
+        halo = 0 if self.filtering is MIDDLE else self.d_w
+        inputs = h.as_strided(
+            (self.filtering.n_products, B, len(blocks), self.d_w, C),
+            (self.d_w * C, h.stride(0), self.block * C, C, 1),
+            (column - halo) * C,
+        )
+        self.filtering.transform(inputs, ring[..., 2 + position % 2, :])
+
+    def window(self, row: int, blocks: range) -> Tensor:
+        """Return the rows that reach `row`, the oldest first: (P, B · blocks · d, rows · C)."""
+        ring = self.rings[row % self.d_h]
+        position = row // self.d_h
+        n_rows = min(position, 2) + 1
+        P, B, n_blocks, d, _, C = ring.shape
+        assert B == 1 or len(blocks) == n_blocks  # items and blocks are one axis
+        return ring.as_strided(
+            (P, B * len(blocks) * d, n_rows * C),
+            (ring.stride(0), _SLOTS * C, 1),
+            blocks.start * ring.stride(2) + (3 + position % 2 - n_rows) * C,
+        )
+
+
+class _Conditioning:
+    """The projected conditioning of rows, in the order of a filter's tiles.
+
+    Args:
+        rows: upsampled mel (B, H, columns, M).
+        start: its first column.
+    """
+
+    def __init__(self, rows: Tensor, start: int) -> None:
+        self.rows = rows
+        self.start = start
+
+    def project(self, shared: _SharedLayer, visit: int, lo: int, shape: Sequence[int]) -> Tensor:
+        """Return (m, B · blocks · d, 2C) for natural row `visit` from column `lo` on.
+
+        Args:
+            shared: the layer.
+            visit: the row.
+            lo: the first column.
+            shape: blocks, m and d; columns beyond the mel's are those of a zero mel.
+        """
+        n_columns = math.prod(shape)
+        rows = self.rows[:, visit, lo - self.start :][:, :n_columns]
+        rows = F.pad(rows, (0, 0, 0, n_columns - rows.shape[1])).unflatten(1, shape)
+        return rows.permute(2, 0, 1, 3, 4).flatten(1, 3) @ shared.cond
+
+
+class _Inversion:
+    """One call: its state, and the loops over tiles, flows, rows and layers."""
+
+    def __init__(
+        self,
+        inverter: RowInverter,
+        z: Tensor,
+        mel: Mel,
+        lengths: Sequence[int] | None,
+        tiles: Tiles,
+        project_once: bool,
+    ) -> None:
+        B, H, W = z.shape
+        C, dilations, lag = inverter.channels, inverter.dilations, tiles.lag
+        self.inverter = inverter
+        self.mel = mel
+        self.tiles = tiles
+        # x between two columns of zeros. It starts as z; each row of a flow replaces its own z.
+        self.x = z.new_zeros(B, H, W + 2)
+        self.x[..., 1:-1] = z
+        self.inside = z.new_zeros(B, W + 2)
+        self.inside[:, 1:-1] = 1
+        self.beyond: Tensor | None = None
+        if lengths is not None:
+            self.beyond = torch.arange(W) >= torch.tensor(lengths)[:, None]
+            self.inside[:, 1:-1].masked_fill_(self.beyond, 0)
+            self.x[..., 1:-1].masked_fill_(self.beyond[:, None], 0)
+        # Columns of a layer's input to the left of a window that later rows still need.
+        self.keep = [2 * d_h * lag for d_h, _ in dilations]
+        widest = max(d for _, d in dilations)
+        self.margin = max(self.keep) + widest
+        # One row of the layers' inputs, from `margin` columns left of the window on.
+        self.h = z.new_zeros(B, self.margin + min(tiles.tile + lag, W) + 5 * widest, C)
+        # In a flow, the windows of a tile move left by the lag with each row; all fit in here.
+        span = tiles.tile + lag * (inverter.n_rows + 1) + max(self.keep)
+        self.queues = [
+            _Queue(_filtering(dilation[1], W, lag), dilation, span, self.h)
+            for dilation in dilations[1:]
+        ]
+        # What a tile leaves for the next one: the end of each layer's input at each step.
+        self.strips: dict[tuple[int, int], Tensor] = {}
+        self.projected: list[list[Tensor]] | None = None
+        if lag == 0 and project_once and inverter.shares_estimator:
+            self.projected = self._project_all()
+
+    def run(self) -> Tensor:
+        """Return x."""
+        for tile in range(self.tiles.n_tiles):
+            for index, flow in enumerate(self.inverter.flows):
+                self._run_flow(flow, tile, index * self.inverter.n_rows)
+        return self.x[..., 1:-1].contiguous()
+
+    def _run_flow(self, flow: _Flow, tile: int, first_step: int) -> None:
+        """Do the windows of one tile in one flow."""
+        steps = range(first_step, first_step + self.inverter.n_rows)
+        windows = [self.tiles.window(tile, step) for step in steps]
+        start, stop = windows[-1][0], self._ends(windows[0][1])[0]
+        if start >= stop:
+            return
+        origin = self.tiles.start(tile, steps[-1]) - max(self.keep)
+        cond = _Conditioning(self.mel(start, stop), start) if self.projected is None else None
+        for row, (step, (lo, hi)) in enumerate(zip(steps, windows, strict=True)):
+            if hi > 0:
+                self._run_row(flow, _Window(row, step, lo, hi, origin), cond)
+
+    def _run_row(self, flow: _Flow, window: _Window, cond: _Conditioning | None) -> None:
+        """Invert the columns of a window."""
+        B, _, C = self.h.shape
+        row, lo = window.row, window.lo
+        if lo >= self.tiles.width:  # nothing is left of this row, but later ones look back at it
+            self._cut(0)
+            for index in range(1, len(flow.layers)):
+                self._push(index, window, 0)
+            return
+        visit, ends = flow.visits[row], self._ends(window.hi)
+
+        def conditioning(index: int, *shape: int) -> Tensor:
+            if cond is None:
+                assert self.projected is not None
+                return self.projected[index][visit]
+            return cond.project(flow.layers[index].shared, visit, lo, shape)
+
+        n = ends[0] - lo
+        features = self._features(flow, row, lo, n)
+        a = torch.addmm(
+            conditioning(0, 1, 1, n)[0],
+            features.flatten(0, 1),
+            flow.opener.matrices[min(row, 2)],
+        )
+        mixed = (_negative_gate(a) @ flow.layers[0].mix).unflatten(0, (B, n))
+        params = F.pad(mixed[..., -2:] + flow.out_bias, (0, 0, 0, self.h.shape[1] - n))
+        if self.queues:
+            h = self.h[:, self.margin : self.margin + n]
+            torch.baddbmm(mixed[..., :C], features, flow.opener.front.expand(B, -1, -1), out=h)
+            self._cut(n)
+        for index, (layer, queue) in enumerate(zip(flow.layers[1:], self.queues, strict=True), 1):
+            m, d = queue.filtering.m, queue.d_w
+            n_blocks = -(-(ends[index] - lo) // queue.block)
+            rows = self._push(index, window, n_blocks)
+            factors = layer.shared.factors(queue.filtering)[:, -rows.shape[2] :]
+            products = torch.bmm(rows, factors)
+            products[queue.filtering.ones] += layer.bias
+            outputs = queue.filtering.output_matrix(products)
+            cond_row = conditioning(index, n_blocks, m, d)
+            a = torch.addmm(cond_row.flatten(1), outputs, products.flatten(1))
+            mixed = _negative_gate(a.view(-1, 2 * C)) @ layer.mix
+            mixed = mixed.view(m, B, n_blocks, d, -1).permute(1, 2, 0, 3, 4)
+            columns, tiles = n_blocks * queue.block, (n_blocks, m, d)
+            params[:, :columns].unflatten(1, tiles).add_(mixed[..., -2:])
+            if layer.res_bias is not None:
+                h = self.h[:, self.margin : self.margin + columns]
+                h.unflatten(1, tiles).add_(mixed[..., :C])
+                h += layer.res_bias
+                self._cut(ends[index] - lo)
+        log_s, t = params[:, : ends[-1] - lo].unbind(-1)
+        x = self.x[:, visit, lo + 1 : ends[-1] + 1]
+        x.sub_(t).mul_(log_s.neg_().exp_())
+        if self.beyond is not None:
+            x.masked_fill_(self.beyond, 0)
+
+    def _push(self, index: int, window: _Window, n_blocks: int) -> Tensor:
+        """Add a layer's input to its queue; return the rows of `n_blocks` that now reach it.
+
+        In tiles, the row's strip goes along: what later rows, whose windows start further left,
+        need of it. It comes from the tile before, and the next tile gets its own.
+        """
+        queue, keep = self.queues[index - 1], self.keep[index]
+        if self.tiles.lag:
+            length = keep + self.inverter.dilations[index][1]
+            strip = self.strips.pop((window.step, index), None)
+            self.h[:, self.margin - length : self.margin] = 0 if strip is None else strip
+            stop = self.margin + window.hi - window.lo
+            self.strips[window.step, index] = self.h[:, stop - length : stop].clone()
+        left = min(keep, window.lo)
+        first = (window.lo - window.origin) // queue.block
+        blocks = range(first - left // queue.block, first + n_blocks)
+        queue.push(window.row, self.h, self.margin - left, blocks)
+        return queue.window(window.row, range(first, first + n_blocks))
+
+    def _ends(self, hi: int) -> list[int]:
+        """Return where each layer's output must end for a window that ends at `hi`."""
+        ends = [min(hi, self.tiles.width)]
+        for _, d in reversed(self.inverter.dilations[1:]):
+            ends.append(min(ends[-1] + d, self.tiles.width))
+        return ends[::-1]
+
+    def _features(self, flow: _Flow, row: int, lo: int, n: int) -> Tensor:
+        """Return layer 0's features (B, n, 12): the samples of three rows, and what is inside."""
+        B = len(self.x)
+        taken = self.x.new_zeros(B, 4, n + 2)
+        for slot, position in enumerate(range(row - 2, row + 1)):
+            visit = flow.inputs[position] if position >= 0 else None
+            if visit is not None:
+                taken[:, slot] = self.x[:, visit, lo : lo + n + 2]
+        taken[:, 3] = self.inside[:, lo : lo + n + 2]
+        return taken.unfold(2, 3, 1).permute(0, 2, 1, 3).reshape(B, n, _FEATURES)
+
+    def _cut(self, n: int) -> None:
+        """Leave n columns of the window in h; what follows, or lies beyond an item, is zero."""
+        self.h[:, self.margin + n :] = 0
+        if self.beyond is not None:
+            h = self.h[:, self.margin : self.margin + n]
+            h.masked_fill_(self.beyond[..., None], 0)
+
+    def _project_all(self) -> list[list[Tensor]]:
+        """Return each layer's projected conditioning of every natural row."""
+        W = self.tiles.width
+        cond = _Conditioning(self.mel(0, W), 0)
+        shapes = [(1, 1, W)]
+        for queue in self.queues:
+            shapes.append((-(-W // queue.block), queue.filtering.m, queue.d_w))
+        return [
+            [cond.project(layer.shared, row, 0, shape) for row in range(self.inverter.n_height)]
+            for layer, shape in zip(self.inverter.flows[0].layers, shapes, strict=True)
+        ]
+
+
+def _filtering(dilation: int, width: int, lag: int) -> Filtering:
+    """Return the filtering of a layer; in tiles, one whose blocks divide the lag."""
+    if lag == 0:
+        return choose_filtering(width, dilation)
+    return F4 if lag % (F4.m * dilation) == 0 else F2
+
+
+def _negative_gate(a: Tensor) -> Tensor:
+    """Return −tanh(a[..C] / 2) · σ(a[C..]) = σ(b) − 2 σ(a) σ(b); overwrites `a`."""
+    tanh, sigmoid = a.sigmoid_().chunk(2, dim=-1)
+    return torch.addcmul(sigmoid, tanh, sigmoid, value=-2)
