@@ -22,7 +22,8 @@ LAYERS = [
     ["official"],
     ["training", "voices"],
     ["engine"],
-    ["synthesis", "evaluation"],
+    ["synthesis", "evaluation", "sampling"],
+    ["image_evaluation"],
     ["cli"],
     ["__main__"],
 ]

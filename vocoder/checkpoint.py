@@ -146,6 +146,15 @@ def _read_description(header: Mapping[str, Any]) -> DataDescription:
     return preset
 
 
+def is_of_images(path: str | Path) -> bool:
+    """Return whether a checkpoint file or run folder is that of an image model.
+
+    Raises:
+        VocoderError: there is no such file, or it is not a checkpoint of ours.
+    """
+    return "images" in read_header(find_checkpoint(path))
+
+
 def find_checkpoint(path: str | Path) -> Path:
     """Return the file that `path` means: itself, or of a run folder the best or newest.
 
@@ -190,6 +199,9 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> Checkpoint:
         raise VocoderError(f"{path}: the header lacks {error}; write the checkpoint anew") from None
     with torch.device("meta"):
         model = model_class(config)
+    shape = data.shape if isinstance(data, ImageDescription) else None
+    if getattr(model, "image_shape", None) != shape:
+        raise VocoderError(f"{path}: what it was trained on does not fit a {header['model']}")
     tensors = read_tensors(path, "model.", device)
     try:
         check_tensors(model.state_dict(), tensors)

@@ -10,13 +10,16 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 import click
 
 import vocoder
 from vocoder.config import suggest
 from vocoder.errors import VocoderError
+
+if TYPE_CHECKING:
+    from vocoder.checkpoint import Checkpoint
 
 # What to do about the errors of the operating system that people meet.
 _REMEDIES = {
@@ -82,7 +85,7 @@ class _Group(click.Group):
 @click.version_option(vocoder.__version__, prog_name="vocoder")
 @click.pass_context
 def commands(context: click.Context) -> None:
-    """From recordings to mels, to a trained flow vocoder, to sound."""
+    """From recordings to a trained flow vocoder to sound; and from images to flows over images."""
     if context.invoked_subcommand is None:
         click.echo(context.get_help())
 
@@ -92,17 +95,27 @@ def _device_option(command: Callable[..., Any]) -> Callable[..., Any]:
     return click.option("--device", help=text)(command)
 
 
+def _refuse(context: click.Context, names: Sequence[str], reason: str) -> None:
+    """Refuse options that were given where they mean nothing."""
+    for name in names:
+        if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
+            raise click.UsageError(f"--{name.replace('_', '-')}: {reason}")
+
+
 @commands.command()
-@click.argument("corpus", metavar="{ljspeech|wavs}")
-@click.option("--source", required=True, type=click.Path(path_type=Path), help="The recordings.")
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="The corpus to make.")
+@click.argument("dataset", metavar="{ljspeech|wavs|IMAGES}")
+@click.option("--source", required=True, type=click.Path(path_type=Path), help="Files to read.")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="The folder to make.")
 @click.option("--preset", default="tacotron2-22k", show_default=True, help="See `vocoder presets`.")
 @click.option("--test-clips", type=int, help="Clips held out; by default the corpus's own rule.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of a random split.")
 @click.option("--jobs", type=int, help="Processes; by default one for each core.")
 @click.option("--strict", is_flag=True, help="Stop at the first bad file.")
+@click.option("--side", type=click.IntRange(1), help="Of image_folder: crop and scale to this.")
+@click.pass_context
 def preprocess(
-    corpus: str,
+    context: click.Context,
+    dataset: str,
     source: Path,
     out: Path,
     preset: str,
@@ -110,16 +123,36 @@ def preprocess(
     seed: int,
     jobs: int | None,
     strict: bool,
+    side: int | None,
 ) -> int:
-    """Turn recordings into a corpus of mels and audio to train on.
+    """Turn recordings into a corpus of mels and audio, or images into arrays, to train on.
 
     ljspeech reads metadata.csv and wavs/; wavs takes every recording below a folder. A run that was
-    stopped is continued by the same command. Exits with 1 if files were left out.
+    stopped is continued by the same command. Exits with 1 if files were left out. IMAGES is a set
+    too large to be read anew at every start, as imagenet32 is, or image_folder.
     """
+    from vocoder.data.base import dataset_names
+    from vocoder.data.image_sources import image_set_names
+
+    if dataset in image_set_names():
+        from vocoder.data.prepared_images import prepare_images
+
+        _refuse(
+            context,
+            ("preset", "test_clips", "seed", "jobs", "strict"),
+            f"is for recordings; {dataset} holds images",
+        )
+        click.echo(prepare_images(dataset, source, out, side=side))
+        return 0
+    if dataset not in dataset_names():
+        known = [*dataset_names(), *image_set_names()]
+        hint = suggest(dataset, known) or f"; known: {', '.join(known)}"
+        raise click.UsageError(f"no data set {dataset!r}{hint}")
     from vocoder.data.preprocess import preprocess as run
 
+    _refuse(context, ("side",), f"is for images; {dataset} holds recordings")
     report = run(
-        corpus,
+        dataset,
         source,
         out,
         preset=preset,
@@ -136,24 +169,24 @@ def preprocess(
 
 @commands.command()
 @click.argument("recipe")
-@click.option("--data", required=True, type=click.Path(path_type=Path), help="From `preprocess`.")
+@click.option("--data", type=click.Path(path_type=Path), help="From `preprocess`, or the images.")
 @click.option("--run-dir", required=True, type=click.Path(path_type=Path), help="Results go here.")
 @click.option(
     "-o", "--override", "overrides", multiple=True, metavar="KEY=VALUE", help="As train.lr=1e-4."
 )
 @click.option("--resume", is_flag=True, help="Continue the run in RUN_DIR, bit for bit.")
-@click.option("--init-from", type=click.Path(path_type=Path), help="Start from this voice.")
+@click.option("--init-from", type=click.Path(path_type=Path), help="Start from these weights.")
 @_device_option
 def train(
     recipe: str,
-    data: Path,
+    data: Path | None,
     run_dir: Path,
     overrides: tuple[str, ...],
     resume: bool,
     init_from: Path | None,
     device: str | None,
 ) -> None:
-    """Train a voice by a recipe, shipped (see `vocoder recipes`) or a YAML file.
+    """Train a voice or an image model by a recipe, shipped (see `vocoder recipes`) or a YAML file.
 
     Ctrl-C saves and stops; --resume goes on. Several GPUs: torchrun … -m vocoder train …
     """
@@ -172,20 +205,137 @@ def train(
 
 
 @commands.command()
-@click.argument("voice")
-@click.option("--data", required=True, type=click.Path(path_type=Path), help="From `preprocess`.")
-@click.option("--clips", type=click.IntRange(1), help="Score so many test clips; by default all.")
-@click.option("--temperature", type=float, default=1.0, show_default=True, help="Of the noise.")
+@click.argument("model")
+@click.option("--data", type=click.Path(path_type=Path), help="From `preprocess`, or the images.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the noise.")
 @_device_option
+@click.option("--clips", type=click.IntRange(1), help="Score so many test clips; by default all.")
+@click.option("--temperature", type=float, default=1.0, show_default=True, help="Of the noise.")
+@click.option("--images", type=click.IntRange(1), help="Score so many test images; or all.")
+@click.option(
+    "--draws", type=click.IntRange(1), default=1, show_default=True, help="Dequantisations of each."
+)
+@click.option("--samples", type=click.IntRange(1), help="Compare so many by Fréchet distance.")
+@click.option(
+    "--extractor",
+    type=click.Path(path_type=Path),
+    help="TorchScript file of its features; the code in it is run.",
+)
+@click.option("--statistics", type=click.Path(path_type=Path), help="Compare with this .npz.")
+@click.option("--save-statistics", type=click.Path(path_type=Path), help="Write the images' .npz.")
+@click.pass_context
 def evaluate(
-    voice: str, data: Path, clips: int | None, temperature: float, seed: int, device: str | None
+    context: click.Context,
+    model: str,
+    data: Path | None,
+    seed: int,
+    device: str | None,
+    clips: int | None,
+    temperature: float,
+    images: int | None,
+    draws: int,
+    samples: int | None,
+    extractor: Path | None,
+    statistics: Path | None,
+    save_statistics: Path | None,
 ) -> None:
-    """Score a voice, or griffin-lim, on the test clips of a corpus."""
-    from vocoder.evaluation import evaluate as run
+    """Score a voice, griffin-lim or an image model on test clips or test images.
 
-    figures = run(voice, data, n_clips=clips, temperature=temperature, seed=seed, device=device)
+    For voices: --clips, --temperature. For image models: --images, --draws, and a Fréchet distance
+    by --samples, --extractor, --statistics or --save-statistics. Bits/dim of different data sets,
+    variants or shapes do not compare.
+    """
+    from vocoder import checkpoint, voices
+
+    if model != voices.GRIFFIN_LIM and checkpoint.is_of_images(voices.find_voice(model)):
+        from vocoder.image_evaluation import evaluate_images
+
+        _refuse(context, ("clips", "temperature"), f"is for voices; {model} is a model of images")
+        figures = evaluate_images(
+            model,
+            data,
+            n_images=images,
+            n_draws=draws,
+            n_samples=samples,
+            extractor=extractor,
+            statistics=statistics,
+            save_statistics=save_statistics,
+            seed=seed,
+            device=device,
+        )
+    else:
+        from vocoder.evaluation import evaluate as run
+
+        options = ("images", "draws", "samples", "extractor", "statistics", "save_statistics")
+        _refuse(context, options, f"is for models of images; {model} is a voice")
+        if data is None:
+            raise click.UsageError("--data: missing; give the corpus that `preprocess` made")
+        figures = run(model, data, n_clips=clips, temperature=temperature, seed=seed, device=device)
     _print_table(figures.items())
+
+
+@commands.command()
+@click.argument("model", type=click.Path(path_type=Path))
+@click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="A .png file.")
+@click.option(
+    "-n", "--count", type=click.IntRange(1), default=64, show_default=True, help="Images."
+)
+@click.option("--temperature", type=float, default=1.0, show_default=True, help="Of the noise.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the noise and the choice.")
+@click.option("--reconstruct", is_flag=True, help="Test images, each beside what comes back.")
+@click.option(
+    "--interpolate",
+    type=click.Choice(["linear", "spherical"]),
+    help="Rows from one test image to another, through the noise.",
+)
+@click.option("--data", type=click.Path(path_type=Path), help="Where the test images are.")
+@_device_option
+@click.pass_context
+def sample(
+    context: click.Context,
+    model: Path,
+    out: Path,
+    count: int,
+    temperature: float,
+    seed: int,
+    reconstruct: bool,
+    interpolate: Literal["linear", "spherical"] | None,
+    data: Path | None,
+    device: str | None,
+) -> None:
+    """Draw pictures from an image model into one PNG file.
+
+    Brightness has one fixed range, and a value that is not finite shows in magenta.
+    """
+    from vocoder.sampling import sample_grid
+
+    if reconstruct and interpolate is not None:
+        raise click.UsageError("--reconstruct, --interpolate: choose one")
+    if reconstruct or interpolate is not None:
+        _refuse(context, ("temperature",), "is of samples, not of test images")
+    else:
+        _refuse(context, ("data",), "is for --reconstruct and --interpolate; samples need none")
+    report = sample_grid(
+        model,
+        out,
+        count,
+        temperature=temperature,
+        seed=seed,
+        show="reconstructions" if reconstruct else interpolate or "samples",
+        data=data,
+        device=device,
+    )
+    if report.n_non_finite:
+        click.echo(
+            f"vocoder: {report.n_non_finite} of {report.n_images} images hold NaN or infinite "
+            "values, shown in magenta",
+            err=True,
+        )
+    click.echo(
+        f"vocoder: {report.n_images} images of {report.size} in {report.seconds:.2f} s: "
+        f"{report.n_images / report.seconds:.2f} images/s",
+        err=True,
+    )
 
 
 @commands.command()
@@ -279,9 +429,11 @@ def convert_mel(inputs: tuple[str, ...], out: str, origin: str | None, target: s
 @commands.command("import")
 @click.argument("checkpoint", type=click.Path(path_type=Path))
 @click.option("--config", required=True, type=click.Path(path_type=Path), help="Its JSON.")
-@click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="The voice.")
+@click.option(
+    "-o", "--out", required=True, type=click.Path(path_type=Path), help="The checkpoint to make."
+)
 def import_(checkpoint: Path, config: Path, out: Path) -> None:
-    """Make a voice of a checkpoint of the published NanoFlow or WaveFlow code."""
+    """Make a checkpoint of one of the published NanoFlow, WaveFlow or mAR-SCF code."""
     from vocoder.official import import_official_file
 
     model = import_official_file(checkpoint, config, out)
@@ -328,7 +480,7 @@ def presets() -> None:
 @commands.command()
 @click.argument("voice", required=False)
 def info(voice: str | None) -> None:
-    """Describe VOICE, or without it this installation."""
+    """Describe a voice or image model, or without one this installation."""
     from vocoder import voices
 
     if voice is None:
@@ -357,21 +509,36 @@ def info(voice: str | None) -> None:
         stored = load(voices.find_voice(voice))
         shipped = voices.Catalogue.read().voices.get(voice)
         table = {
-            "voice": stored.path,
+            "checkpoint": stored.path,
             **({"card": shipped.card_path, **shipped.figures} if shipped else {}),
             "model": stored.model_name,
             "parameters": f"{stored.model.n_parameters():,}",
-            "at inference": f"{stored.model.fold().n_parameters():,}",
-            "preset": stored.preset.name,
-            "fingerprint": stored.preset.fingerprint,
-            "sample rate": f"{stored.preset.sample_rate} Hz",
-            "hop length": f"{stored.preset.hop_length} samples",
+            **_describe(stored),
             "recipe": (stored.recipe or {}).get("name", "none"),
             "step": stored.step,
             **stored.metrics,
             **{f"made with {name}": version for name, version in stored.versions.items()},
         }
     _print_table(table.items())
+
+
+def _describe(stored: Checkpoint) -> dict[str, Any]:
+    from vocoder.data.image_description import ImageDescription
+
+    if isinstance(stored.data, ImageDescription):
+        return {
+            "without dead ones": f"{stored.model.n_parameters(effective=True):,}",
+            "images": stored.images,
+            "fingerprint": stored.images.fingerprint[:12] or "none",
+            "selected by": f"{stored.images.n_validation} validation images",
+        }
+    return {
+        "at inference": f"{stored.model.fold().n_parameters():,}",
+        "preset": stored.preset.name,
+        "fingerprint": stored.preset.fingerprint,
+        "sample rate": f"{stored.preset.sample_rate} Hz",
+        "hop length": f"{stored.preset.hop_length} samples",
+    }
 
 
 def _print_table(rows: Any) -> None:

@@ -57,8 +57,14 @@ class ImageDescription:
             path: where it is; None where it comes with a library.
 
         Raises:
-            VocoderError: the images there are of another shape, variant or number of values.
+            VocoderError: the images there are of another shape, variant or number of values, or
+                the description names no data set.
         """
+        if not self.dataset:
+            raise VocoderError(
+                "the checkpoint does not tell which images its model was trained on; only "
+                "`vocoder sample` without images can use it"
+            )
         images = open_images(
             self.dataset, path, n_validation=self.n_validation, seed=self.seed, side=self.side
         )

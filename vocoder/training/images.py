@@ -13,6 +13,7 @@ from vocoder.data.image_description import ImageDescription, shape_text
 from vocoder.data.images import ImageBatches, Images, open_images
 from vocoder.errors import VocoderError
 from vocoder.models.glow import ImageFlow
+from vocoder.pictures import grid
 from vocoder.recipe import ImageRecipe
 from vocoder.training.logger import RunLogger
 from vocoder.training.task import Score, Task
@@ -106,8 +107,6 @@ class ImageTask(Task[ImageFlow]):
     @torch.inference_mode()
     def show(self, model: ImageFlow, logger: RunLogger, step: int) -> None:
         """Log a grid of samples, of the same noise every time."""
-        from vocoder.pictures import grid
-
         noise = torch.Generator().manual_seed(self.train.seed)
         eps = torch.randn(PICTURED_SAMPLES, model.n_dims, generator=noise)
         x = model.inverse(eps.to(next(model.parameters()).device))

@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -48,10 +50,10 @@ class RunLogger:
         if self.enabled:
             self.board.add_audio(name, audio[None], step, sample_rate=sample_rate)
 
-    def picture(self, step: int, name: str, pixels: Tensor) -> None:
-        """Log a picture (C, H, W) of uint8."""
+    def picture(self, step: int, name: str, pixels: npt.NDArray[np.uint8]) -> None:
+        """Log a picture (H, W, 3)."""
         if self.enabled:
-            self.board.add_image(name, pixels, step)
+            self.board.add_image(name, pixels, step, dataformats="HWC")
 
     def mels(self, step: int, name: str, recording: Tensor, voice: Tensor) -> None:
         """Log two mel-spectrograms (M, F) as one grey picture, the recording above the voice.
