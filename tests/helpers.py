@@ -17,7 +17,7 @@ from vocoder.mel import MelSpectrogram
 from vocoder.models.nanoflow import NanoFlow, NanoFlowConfig
 from vocoder.models.waveflow import RowFlow, WaveFlow, WaveFlowConfig
 from vocoder.presets import get_preset
-from vocoder.recipe import Recipe
+from vocoder.recipe import ImageRecipe, Recipe
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -116,3 +116,39 @@ def tiny_recipe(**train: Any) -> Recipe:
     }
     model = {"name": "nanoflow", "channels": 4, "n_layers": 2, "n_flows": 2, "flow_embedding": 4}
     return Recipe.from_dict({"model": model, "train": settings | train}, "test")
+
+
+def save_images(path: Path, train: int = 24, test: int = 6, seed: int = 0, **shape: int) -> Path:
+    """Write an .npz of smooth random images, by default grey, 4 × 8 and of 8 values."""
+    channels, height, width = (
+        shape.get(name, size) for name, size in (("channels", 1), ("height", 4), ("width", 8))
+    )
+    random = np.random.default_rng(seed)
+    ramp = np.linspace(0, 4, width) + np.linspace(0, 2, height)[:, None]
+    splits = {
+        name: (ramp + random.integers(0, 2, (n, channels, height, width))).astype(np.uint8)
+        for name, n in (("train", train), ("test", test))
+    }
+    np.savez(path, **splits, n_values=8)  # type: ignore[arg-type]
+    return path
+
+
+def tiny_image_recipe(model: dict[str, Any] | None = None, **train: Any) -> ImageRecipe:
+    """Return a recipe for what `save_images` writes, whose training step takes milliseconds."""
+    size = {"image_channels": 1, "image_height": 4, "image_width": 8, "n_levels": 1}
+    settings = {
+        "steps": 6,
+        "batch_size": 8,
+        "log_every": 2,
+        "eval_every": 4,
+        "save_every": 2,
+        "ema_decay": 0.9,
+    }
+    values = {
+        "model": {"name": "glow", "n_steps": 2, "channels": 4, **size, **(model or {})},
+        "images": {"dataset": "arrays", "n_validation": 6, "augmentation": {"flip": True}},
+        "train": settings | train,
+    }
+    recipe = Recipe.from_dict(values, "test")
+    assert isinstance(recipe, ImageRecipe)
+    return recipe

@@ -71,25 +71,27 @@ def bits_per_dim(
     if not len(images):
         raise VocoderError("no images to score")
     device = next(model.parameters()).device
-    rows = []  # of log-probabilities (n_draws,) of one image
+    parts = []  # log-probabilities (B, n_draws) of a batch
     for first in range(0, len(images), batch_size):
         places = range(first, min(first + batch_size, len(images)))
         draws = [
             model.log_prob(noisy_images(images, places, n_values, seed=seed, draw=draw).to(device))
             for draw in range(n_draws)
         ]
-        rows.append(torch.stack(draws, dim=1).double().cpu().numpy())
-    log_probs = np.concatenate(rows)
+        parts.append(torch.stack(draws, dim=1).double().cpu())
+    log_probs = torch.cat(parts)
     n_dims = math.prod(images.shape[1:])
-    bits = -log_probs / n_dims / math.log(2) + math.log2(n_values)
-    together = torch.from_numpy(log_probs).logsumexp(dim=1).numpy() - math.log(n_draws)
-    of_images = bits.mean(axis=1)
+
+    def bits(log_prob: Tensor) -> Tensor:
+        return -log_prob / n_dims / math.log(2) + math.log2(n_values)
+
+    of_images = bits(log_probs).mean(dim=1)
+    together = log_probs.logsumexp(dim=1) - math.log(n_draws)
+    spread = of_images.std().item() if len(images) > 1 else math.nan
     return BitsPerDim(
-        mean=float(of_images.mean()),
-        standard_error=float(of_images.std(ddof=1) / math.sqrt(len(images)))
-        if len(images) > 1
-        else math.nan,
-        importance_weighted=float(-together.mean() / n_dims / math.log(2) + math.log2(n_values)),
+        mean=of_images.mean().item(),
+        standard_error=spread / math.sqrt(len(images)),
+        importance_weighted=bits(together).mean().item(),
         n_images=len(images),
         n_draws=n_draws,
     )
