@@ -195,6 +195,7 @@ def gated_conv2d(
         index=h.device.index,
         dtype=h.dtype,
         channels=h.shape[3],
+        n_mels=0 if w.cond is None else w.cond.shape[0],
         n_outputs=w.out.shape[1],
         d_h=dilation[0],
         queued=past is not None,
@@ -286,6 +287,7 @@ class Call:
         capability: of a CUDA device, such as (9, 0).
         dtype: of h.
         channels: C.
+        n_mels: M, or 0 where the conditioning comes projected.
         n_outputs: n.
         d_h: dilation along rows.
         queued: there are past rows.
@@ -296,6 +298,7 @@ class Call:
     capability: tuple[int, int]
     dtype: torch.dtype
     channels: int
+    n_mels: int
     n_outputs: int
     d_h: int
     queued: bool
@@ -314,6 +317,8 @@ def refuse_triton(call: Call) -> str | None:
         return f"{str(call.dtype).removeprefix('torch.')} has no tensor cores; use autocast"
     if call.channels not in (64, 128):
         return f"{call.channels} channels; compiled for 64 and 128"
+    if call.n_mels % 16:
+        return f"{call.n_mels} mel bands; only multiples of 16"
     if call.n_outputs > 16:
         return f"{call.n_outputs} outputs; at most 16 (splines have more)"
     if call.d_h != 1:
@@ -368,6 +373,7 @@ def _implementation(
     index: int | None,
     dtype: torch.dtype,
     channels: int,
+    n_mels: int,
     n_outputs: int,
     d_h: int,
     queued: bool,
@@ -380,6 +386,7 @@ def _implementation(
         capability=torch.cuda.get_device_capability(index) if cuda else (0, 0),
         dtype=dtype,
         channels=channels,
+        n_mels=n_mels,
         n_outputs=n_outputs,
         d_h=d_h,
         queued=queued,
