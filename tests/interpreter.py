@@ -14,6 +14,8 @@ interpreted = pytest.mark.skipif(not INTERPRETING, reason="runs in a process of 
 
 def rerun(file: str, markers: str = "") -> None:
     """Run the `interpreted` tests of a file in a new process; a crash there is a failure here."""
+    if INTERPRETING:  # or the caller would run in there too, and rerun, for ever
+        pytest.skip("the interpreter is running")
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", file]
     result = subprocess.run(
         [*command, "-m", markers],

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import pytest
 import torch
 from helpers import perturb
-from interpreter import INTERPRETING, interpreted, rerun
+from interpreter import interpreted, rerun
 from torch import Tensor
 
 from vocoder.kernels.gated_conv2d import GatedConvWeights
@@ -296,12 +296,10 @@ def test_kernels_invert_a_model(name: str) -> None:
         assert (got[:n] - want[:n]).norm() / want[:n].norm() < TOLERANCE[torch.float32]
 
 
-@pytest.mark.skipif(INTERPRETING, reason="this is what runs the interpreter")
 def test_kernels_in_the_interpreter() -> None:
     rerun(__file__, "not slow")
 
 
-@pytest.mark.skipif(INTERPRETING, reason="this is what runs the interpreter")
 @pytest.mark.slow
 def test_awkward_kernels_in_the_interpreter() -> None:
     rerun(__file__, "slow")
