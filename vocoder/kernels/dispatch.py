@@ -37,12 +37,15 @@ class Backend(Generic[Call]):
         refuse: why it cannot compute a call, or None where it can; looks at facts alone.
         module: where it lives; imported on first use.
         function: its name there.
+        decline: why the automatic choice does not take it for a call that it could compute, or
+            None where it does.
     """
 
     name: str
     refuse: Callable[[Call], str | None]
     module: str
     function: str
+    decline: Callable[[Call], str | None] | None = None
 
     def load(self) -> Callable[..., Any]:
         """Import the implementation."""
@@ -89,7 +92,7 @@ def choose(backends: Sequence[Backend[Call]], call: Call, name: str) -> Choice[C
     Args:
         backends: from the most to the least wanted; the last one, the reference, can do all.
         call: facts of the call.
-        name: a backend's name, or "auto" for the first that can.
+        name: a backend's name, or "auto" for the first that can and does not decline.
 
     Raises:
         BackendError: the named backend cannot compute the call, or the op has none of that name.
@@ -99,6 +102,8 @@ def choose(backends: Sequence[Backend[Call]], call: Call, name: str) -> Choice[C
         if name not in (AUTO, backend.name):
             continue
         reason = backend.refuse(call)
+        if reason is None and name == AUTO and backend.decline is not None:
+            reason = backend.decline(call)
         if reason is None:
             return Choice(backend, refusals)
         refusals[backend.name] = reason
