@@ -22,6 +22,9 @@ CONFIGS: dict[str, ImageFlowConfig] = {
     "nanoglow-decomposed": NanoGlowConfig(**TINY, variant="decomposed", image_channels=1),
     "nanoglow": NanoGlowConfig(**TINY, flow_embedding=2),
     "nanoglow-parity": NanoGlowConfig(**TINY, parity=True),
+    "nanoglow-autoregressive": NanoGlowConfig(
+        **TINY, prior="autoregressive", prior_channels=4, prior_layers=2
+    ),
 }
 
 

@@ -8,8 +8,10 @@ from typing import Literal
 from torch import nn
 
 from vocoder.errors import VocoderError
+from vocoder.flows.base import Bijection
 from vocoder.flows.multiscale import level_shapes
 from vocoder.models.glow import ConvFlow, ConvFlowConfig
+from vocoder.nets.channel_prior import channel_priors
 from vocoder.nets.convnet2d import ConvEstimator, StepIndicator
 from vocoder.registry import register_model
 
@@ -26,11 +28,17 @@ class NanoGlowConfig(ConvFlowConfig):
     # Embedding maps of a step in the first level, twice as many in each further one, for "full".
     # They have the size of the level, and so tie the model to its image size.
     flow_embedding: int = 1
+    # "gaussian": Glow's; "autoregressive": mAR-SCF's, in published kernel sizes. No paper has both
+    # ideas.
+    prior: Literal["gaussian", "autoregressive"] = "gaussian"
+    prior_channels: int = 32  # hidden channels of the autoregressive prior's ConvLSTM
+    prior_layers: int = 3  # its layers
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.flow_embedding < 1:
-            raise VocoderError(f"flow_embedding must be at least 1, got {self.flow_embedding}")
+        for name in ("flow_embedding", "prior_channels", "prior_layers"):
+            if getattr(self, name) < 1:
+                raise VocoderError(f"{name} must be at least 1, got {getattr(self, name)}")
 
 
 @register_model("nanoglow", NanoGlowConfig)
@@ -39,6 +47,15 @@ class NanoGlow(ConvFlow):
 
     def __init__(self, config: NanoGlowConfig) -> None:
         full = config.variant == "full"
+        shapes = level_shapes(config.image_shape, config.n_levels)
+        priors: list[Bijection] | None = None
+        if config.prior == "autoregressive":
+            priors = channel_priors(
+                shapes,
+                channels=config.prior_channels,
+                n_layers=config.prior_layers,
+                parity=config.parity,
+            )
         n_maps = [config.flow_embedding * 2**level for level in range(config.n_levels)]
         super().__init__(
             config,
@@ -47,8 +64,8 @@ class NanoGlow(ConvFlow):
             n_nets=1,
             n_heads=1 if config.variant == "naive" else config.n_steps,
             n_extra=n_maps if full else None,
+            priors=priors,
         )
-        shapes = level_shapes(config.image_shape, config.n_levels)
         self.indicators = nn.ModuleList(
             nn.ModuleList(
                 StepIndicator(n, shape.height, shape.width, N_LAYERS, config.channels)
