@@ -190,7 +190,7 @@ def gated_conv2d(
         h, cond = h.to(dtype), cond.to(dtype)
         past = None if past is None else past.to(dtype)
     check(h, cond, w, dilation, past)
-    function = _implementation(
+    name = _load_backend(
         device=device,
         index=h.device.index,
         dtype=h.dtype,
@@ -202,7 +202,9 @@ def gated_conv2d(
         wanted=requested(),
     )
     with torch.autocast(device, enabled=False):
-        return function(h, cond, w, dilation=dilation, scale=scale, past=past, recompute=recompute)
+        return _LOADED[name](
+            h, cond, w, dilation=dilation, scale=scale, past=past, recompute=recompute
+        )
 
 
 def gated_conv2d_reference(
@@ -367,8 +369,14 @@ BACKENDS: tuple[Backend[Call], ...] = (
 )
 
 
+_LOADED: dict[str, Callable[..., tuple[Tensor | None, Tensor]]] = {}
+
+
+_LOADED: dict[str, Callable[..., tuple[Tensor | None, Tensor]]] = {}
+
+
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
-def _implementation(
+def _load_backend(
     device: str,
     index: int | None,
     dtype: torch.dtype,
@@ -378,8 +386,11 @@ def _implementation(
     d_h: int,
     queued: bool,
     wanted: str,
-) -> Callable[..., tuple[Tensor | None, Tensor]]:
-    """Return the backend's function; constant while torch.compile traces."""
+) -> str:
+    """Return the backend's name, its function loaded; constant while torch.compile traces.
+
+    The name and not the function, which torch.compile cannot guard where it comes from nowhere.
+    """
     cuda = device == "cuda"
     call = Call(
         device=device,
@@ -394,4 +405,5 @@ def _implementation(
     )
     choice = choose(BACKENDS, call, wanted)
     log_choice("gated_conv2d", choice)
-    return choice.backend.load()
+    _LOADED[choice.backend.name] = choice.backend.load()
+    return choice.backend.name
