@@ -6,6 +6,7 @@ import torch
 from helpers import perturb
 
 from vocoder.models.glow import GlowConfig, ImageFlow, ImageFlowConfig
+from vocoder.models.marscf import MarScfConfig
 from vocoder.models.nanoglow import NanoGlowConfig
 from vocoder.registry import find_model
 
@@ -24,6 +25,17 @@ CONFIGS: dict[str, ImageFlowConfig] = {
     "nanoglow-parity": NanoGlowConfig(**TINY, parity=True),
     "nanoglow-autoregressive": NanoGlowConfig(
         **TINY, prior="autoregressive", prior_channels=4, prior_layers=2
+    ),
+    "marscf": MarScfConfig(**TINY, prior_channels=4, prior_layers=2),
+    "marscf-parity": MarScfConfig(**TINY, prior_channels=4, prior_layers=1, parity=True),
+    "marscf-mixlogcdf": MarScfConfig(
+        **TINY,
+        coupling="mixlogcdf",
+        n_components=3,
+        n_blocks=1,
+        prior_channels=4,
+        prior_layers=1,
+        image_channels=1,
     ),
 }
 
