@@ -22,7 +22,8 @@ from vocoder.kernels.winograd import Filtering, choose_filtering
 BLOCK_COLUMNS = 4096
 
 
-@torch.compiler.disable  # type: ignore[untyped-decorator]  # a compiler would unroll the work on every item and block
+# A compiler would unroll the work on every item and block.
+@torch.compiler.disable  # type: ignore[untyped-decorator]
 def gated_conv2d_cpu(
     h: Tensor,
     cond: Tensor,

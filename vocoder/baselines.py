@@ -1,0 +1,91 @@
+"""What the engine is measured against: the inverse of the published code, written plainly.
+
+The published fast inverse keeps the past rows of each layer and convolves them with `F.conv2d`,
+channels first, every row anew. Weight norm is folded and the conditioning is projected for all rows
+at once; nothing else is prepared. Source: L0SG/NanoFlow and L0SG/WaveFlow.
+
+Unlike there, any height dilation will do, the model is only read, and the output is not cut.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from vocoder.flows.autoregressive import RowAutoregressive
+from vocoder.flows.reshape import fold_rows, unfold_rows
+from vocoder.models.nanoflow import NanoFlow
+from vocoder.models.waveflow import RowFlow
+from vocoder.nets.wavenet2d import FlowParameters
+
+
+class PublishedInverse:
+    """`model.inverse` for affine flows, the way the published code computes it.
+
+    Args:
+        model: is folded in a copy.
+    """
+
+    def __init__(self, model: RowFlow) -> None:
+        self.model = model.fold()
+
+    @torch.inference_mode()
+    def __call__(self, z: Tensor, mel: Tensor) -> Tensor:
+        """Map noise (B, N), N = hop · F, and mels (B, M, F) to audio (B, N)."""
+        model = self.model
+        rows = fold_rows(z, model.config.n_height)
+        mel_rows = fold_rows(model.upsample(mel), model.config.n_height)  # (B, M, H, W)
+        indicator = model.indicator if isinstance(model, NanoFlow) else None
+        parameters = [FlowParameters()] * len(model.steps) if indicator is None else indicator()
+        net, cond = None, mel_rows
+        for k in reversed(range(len(model.steps))):
+            if net is not model.nets[k % len(model.nets)]:
+                net = model.nets[k % len(model.nets)]
+                cond = _project(net, mel_rows)
+            head = model.heads[k % len(model.heads)]
+            rows = _invert_flow(rows, cond, model.steps[k], net, head, parameters[k])
+        return unfold_rows(rows)
+
+
+def _project(net: Any, mel: Tensor) -> Tensor:
+    """Return the conditioning of all layers and rows, (B, L · 2C, H, W)."""
+    weight = torch.cat([layer.cond.weight for layer in net.layers])
+    return F.conv2d(mel, weight, torch.cat([layer.cond.bias for layer in net.layers]))
+
+
+def _invert_flow(
+    z: Tensor, cond: Tensor, step: Any, net: Any, head: Any, flow: FlowParameters
+) -> Tensor:
+    """Invert one flow for z (B, H, W)."""
+    assert isinstance(step, RowAutoregressive)
+    B, _, W = z.shape
+    C = net.front.weight.shape[0]
+    queues = [z.new_zeros(B, C, 2 * d_h + 1, W) for d_h, _ in net.dilations]
+    x = torch.empty_like(z)
+    row = torch.zeros_like(z[:, 0])
+    if step.passthrough:
+        row = x[:, step.order[0]] = z[:, step.order[0]]
+    for r in step.visits:
+        h = net.front(row[:, None, None])
+        skips = torch.zeros_like(h)
+        for i, layer in enumerate(net.layers):
+            queues[i] = torch.cat([queues[i][:, :, 1:], h], dim=2)
+            bias = layer.conv.bias if flow.shift is None else layer.conv.bias + flow.shift[i]
+            dilation = net.dilations[i]
+            a = F.conv2d(
+                queues[i], layer.conv.weight, bias, padding=(0, dilation[1]), dilation=dilation
+            )
+            a = a + cond[:, 2 * C * i : 2 * C * (i + 1), r : r + 1]
+            residual, skip = layer.res_skip(a[:, :C].tanh() * a[:, C:].sigmoid()).chunk(2, dim=1)
+            skips = skips + skip
+            gate = 1.0 if flow.gate is None else flow.gate[i][:, None, None]
+            h = (h + gate * residual) * net.scale
+        params = head.conv(skips)
+        if head.scale is not None:
+            params = params * (3 * head.scale).exp()
+        log_s, t = params[:, :, 0].unbind(dim=1)
+        row = x[:, r] = (z[:, r] - t) * (-log_s).exp()
+    return x
