@@ -142,6 +142,7 @@ def tiny_image_recipe(model: dict[str, Any] | None = None, **train: Any) -> Imag
         "log_every": 2,
         "eval_every": 4,
         "save_every": 2,
+        "warmup_steps": 0,
         "ema_decay": 0.9,
     }
     values = {

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 from vocoder.config import ConfigError
@@ -31,19 +32,47 @@ def test_shipped_recipes(name: str) -> None:
                 assert ours[section][key] != defaults[section][key], f"{stated} is the default"
 
 
-def test_the_published_recipes_are_the_published_models() -> None:
-    published = {
-        "ljspeech/waveflow-r64": 5_950_180,
-        "ljspeech/waveflow-r128": 22_385_892,
-        "ljspeech/nanoflow-naive": 2_798_408,
-        "ljspeech/nanoflow-decomposed": 2_800_228,
-        "ljspeech/nanoflow": 3_865_188,
-        "ljspeech/nanoflow-k16": 4_936_324,
-    }
-    for name, count in published.items():
-        recipe = load_recipe(name)
+PUBLISHED = {
+    "ljspeech/waveflow-r64": 5_950_180,
+    "ljspeech/waveflow-r128": 22_385_892,
+    "ljspeech/nanoflow-naive": 2_798_408,
+    "ljspeech/nanoflow-decomposed": 2_800_228,
+    "ljspeech/nanoflow": 3_865_188,
+    "ljspeech/nanoflow-k16": 4_936_324,
+    "cifar10/glow-256": 15_972_912,
+    "cifar10/glow-512": 44_235_312,
+    "cifar10/glow-large": 287_488_560,
+    "cifar10/nanoglow-naive": 9_263_064,
+    "cifar10/nanoglow-decomposed": 9_934_896,
+    "cifar10/nanoglow": 10_113_264,
+    "cifar10/nanoglow-k48": 10_718_544,
+    "cifar10/marscf-affine": 17_411_378,
+    "cifar10/marscf-mixlogcdf": 46_011_410,
+}
+
+
+@pytest.mark.parametrize(("name", "count"), PUBLISHED.items())
+def test_the_published_recipes_are_the_published_models(name: str, count: int) -> None:
+    recipe = load_recipe(name)
+    with torch.device("meta"):
         model = find_model(recipe.model)[0](recipe.config)
-        assert model.n_parameters() == count
+    assert model.n_parameters() == count
+
+
+def test_sections_of_the_other_domain_are_refused() -> None:
+    for name, override, message in (
+        ("digits/glow", "train.segment_length=1", r"train\.segment_length: unknown key"),
+        ("digits/glow", "preset=pwg-24k", "preset: unknown key"),
+        ("digits/glow", "model.name=waveflow", "waveflow is a model of sound; leave out"),
+        ("digits/glow", "images.dataset=digit", "unknown; did you mean 'digits'"),
+        ("digits/glow", "images.augmentation.flips=1", r"augmentation\.flips: unknown key"),
+        ("digits/glow", "model.image_height=10", "10"),
+        ("ljspeech/nanoflow", "train.eval_images=1", r"train\.eval_images: unknown key"),
+        ("ljspeech/nanoflow", "model.name=glow", "glow is a model of images; add `images"),
+    ):
+        with pytest.raises(ConfigError, match=message) as caught:
+            load_recipe(name, (override,))
+        assert "\n" not in str(caught.value)
 
 
 def test_overrides() -> None:

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import yaml
 
 from vocoder.config import ConfigError, from_dict, suggest, to_dict, unknown_key
+from vocoder.data.image_sources import find_images
 from vocoder.data.images import Augmentation
 from vocoder.models.waveflow import RowFlowConfig
 from vocoder.presets import MelPreset, get_preset
@@ -71,12 +72,15 @@ class VoiceTraining(TrainConfig):
 class ImageTraining(TrainConfig):
     """How a model of images is trained; the defaults are those of NanoFlow's image experiments."""
 
-    steps: int = 100_000
+    steps: int = 2_343_750  # 3000 epochs of CIFAR-10
     batch_size: int = 64
     optimizer: Literal["adam", "adamax"] = "adamax"
     lr: float = 5e-4
+    warmup_steps: int = 3_906  # 5 epochs of CIFAR-10
     lr_decay_gamma: float = 1.0
+    weight_decay: float = 5e-5
     grad_clip: float = 0.0
+    ema_decay: float = 0.0
     eval_images: int = 1_000  # validation images scored during training
 
     def __post_init__(self) -> None:
@@ -88,12 +92,15 @@ class ImageTraining(TrainConfig):
 class ImagesConfig:
     """Which images a model learns, and how they are split and varied."""
 
-    dataset: str
+    dataset: str = ""
     variant: str = ""  # of the data set, where several share its name; "": whichever it is
     side: int = 0  # pad both sides with black to this many pixels; 0: leave them
     n_validation: int = 0  # training images that select the model instead
     seed: int = 0  # of their choice
     augmentation: Augmentation = Augmentation()  # noqa: RUF009  (frozen)
+
+    def __post_init__(self) -> None:
+        find_images(self.dataset)
 
 
 @dataclass(frozen=True)

@@ -50,7 +50,8 @@ class ImageTask(Task[ImageFlow]):
         if wanted.variant and wanted.variant != images.variant:
             raise VocoderError(
                 f"{path}: is {images.name} of {images.variant}, the recipe wants "
-                f"{wanted.variant}; bits/dim of the two do not compare"
+                f"{wanted.variant}; bits/dim of the two do not compare; set images.variant to train "
+                "on these"
             )
         config = recipe.config
         shape = (config.image_channels, config.image_height, config.image_width)
