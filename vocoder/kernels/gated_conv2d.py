@@ -372,10 +372,6 @@ BACKENDS: tuple[Backend[Call], ...] = (
 _LOADED: dict[str, Callable[..., tuple[Tensor | None, Tensor]]] = {}
 
 
-_LOADED: dict[str, Callable[..., tuple[Tensor | None, Tensor]]] = {}
-
-
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def _load_backend(
     device: str,
     index: int | None,
@@ -407,3 +403,7 @@ def _load_backend(
     log_choice("gated_conv2d", choice)
     _LOADED[choice.backend.name] = choice.backend.load()
     return choice.backend.name
+
+
+# What torch.compiler.assume_constant_result does; that imports the whole compiler, for seconds.
+_load_backend._dynamo_marked_constant = True  # type: ignore[attr-defined]
