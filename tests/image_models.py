@@ -37,6 +37,15 @@ CONFIGS: dict[str, ImageFlowConfig] = {
         prior_layers=1,
         image_channels=1,
     ),
+    "marscf-mixlogcdf-parity": MarScfConfig(
+        **TINY | {"n_levels": 1, "image_height": 2},
+        coupling="mixlogcdf",
+        n_components=2,
+        n_blocks=1,
+        prior_channels=3,
+        prior_layers=1,
+        parity=True,
+    ),
 }
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vocoder import checkpoint, official_images
+from vocoder import checkpoint, official_images, official_marscf
 from vocoder.config import ConfigError, from_dict
 from vocoder.data.image_description import ImageDescription
 from vocoder.errors import VocoderError
@@ -63,6 +63,8 @@ def import_official(state_dict: Mapping[str, Tensor], config: Mapping[str, Any])
         raise VocoderError("waveflow_config: expected a mapping")
     if official_images.is_image_state(state):
         name, model_config, tensors = official_images.translate(state, settings)
+    elif official_marscf.is_marscf_state(state):
+        name, model_config, tensors = official_marscf.translate(state, settings)
     else:
         name, model_config = _read_config(settings, state)
         tensors = _Translation(state, model_config).tensors()

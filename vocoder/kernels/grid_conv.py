@@ -22,7 +22,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -34,18 +33,18 @@ class GridConv:
         height: H.
         width: W.
         kernel_size: k, odd.
-        dilation: d.
+        dilation: d; must divide H and W, so that all phases have the same grid.
     """
 
     height: int
     width: int
     kernel_size: int
-    dilation: int = 1
+    dilation: int
 
     @property
     def _sides(self) -> tuple[int, int]:
         """Height and width of the grid of one phase."""
-        return -(-self.height // self.dilation), -(-self.width // self.dilation)
+        return self.height // self.dilation, self.width // self.dilation
 
     @property
     def n_positions(self) -> int:
@@ -66,17 +65,15 @@ class GridConv:
 
     def fold(self, x: Tensor) -> Tensor:
         """Turn x (B, C, H, W) into (positions, C, P), P = d² · B grids without dilation."""
-        d, (height, width) = self.dilation, self._sides
-        x = F.pad(x, (0, width * d - self.width, 0, height * d - self.height))
-        x = x.unflatten(3, (width, d)).unflatten(2, (height, d))  # (B, C, h, d, w, d)
+        d = self.dilation
+        x = x.unflatten(3, (-1, d)).unflatten(2, (-1, d))  # (B, C, h, d, w, d)
         return x.permute(2, 4, 1, 0, 3, 5).flatten(3).flatten(0, 1)
 
     def unfold(self, x: Tensor) -> Tensor:
         """Undo `fold`."""
-        d, (height, width) = self.dilation, self._sides
-        x = x.unflatten(2, (-1, d, d)).unflatten(0, (height, width))  # (h, w, C, B, d, d)
-        x = x.permute(3, 2, 0, 4, 1, 5).flatten(4).flatten(2, 3)
-        return x[..., : self.height, : self.width]
+        d = self.dilation
+        x = x.unflatten(2, (-1, d, d)).unflatten(0, self._sides)  # (h, w, C, B, d, d)
+        return x.permute(3, 2, 0, 4, 1, 5).flatten(4).flatten(2, 3)
 
 
 @lru_cache(maxsize=32)

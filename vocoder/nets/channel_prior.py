@@ -104,8 +104,9 @@ class ChannelPrior(Bijection):
         The convolution in front is linear in what it reads, so what is given is convolved once.
         """
         if given is None:
-            unused = 0 if self.embed is None else self.embed()
-            return self.front.bias.view(1, -1, 1, 1) + unused
+            assert self.front.bias is not None
+            constant = self.front.bias.view(1, -1, 1, 1)
+            return constant if self.embed is None else constant + self.embed()
         assert self.embed is not None
         return F.conv2d(
             self.embed(given), self.front.weight[:, 1:], self.front.bias, padding="same"

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from vocoder.kernels.grid_conv import GridConv
 
-# Up to so many positions the frequency domain is the faster place to convolve a grid.
+# Positions of a grid (of one phase, if dilated) up to which `GridStepper` is the faster one: its
+# transforms grow with the square of them.
 MAX_GRID = 256
 
 
@@ -47,10 +48,16 @@ class ConvLstm(nn.Module):
     def stepper(self, height: int, width: int) -> ConvLstmStepper:
         """Return the same function for grids of H × W, fed one item of the sequence at a time."""
         layers = cast("list[ConvLstmLayer]", list(self.layers))
-        grid = GridConv(height, width, layers[0].kernel_size, layers[0].dilation)
-        if torch.is_grad_enabled() or grid.n_positions > MAX_GRID:
+        kernel_size, dilation = layers[0].kernel_size, layers[0].dilation
+        n_positions = height * width // dilation**2
+        if (
+            torch.is_grad_enabled()
+            or height % dilation
+            or width % dilation
+            or n_positions > MAX_GRID
+        ):
             return PlainStepper(layers)
-        return GridStepper(layers, grid)
+        return GridStepper(layers, GridConv(height, width, kernel_size, dilation))
 
 
 class ConvLstmStepper(Protocol):
