@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,16 @@ import pytest
 import safetensors.torch
 import torch
 from helpers import audio_and_mel, tiny_models
+from image_models import CONFIGS, build, images
 
 from vocoder import checkpoint
+from vocoder.config import to_dict
+from vocoder.data.image_description import ImageDescription
+from vocoder.engine import load
 from vocoder.errors import VocoderError
 from vocoder.models.nanoflow import NanoFlow, NanoFlowConfig
 from vocoder.presets import get_preset
+from vocoder.voices import find_voice
 
 PRESET = get_preset("tacotron2-22k")
 
@@ -39,6 +45,74 @@ def test_round_trip(tmp_path: Path, name: str) -> None:
     x, mel = audio_and_mel(model)
     for ours, theirs in zip(loaded.model(x, mel), model(x, mel), strict=True):
         assert torch.equal(ours, theirs)
+
+
+IMAGES = ImageDescription((3, 4, 8), 17, "arrays", "first", 8, 5, 1, "f" * 64)
+
+
+@pytest.fixture
+def image_model(tmp_path: Path) -> Path:
+    path = tmp_path / "image.safetensors"
+    checkpoint.save(path, build("glow"), IMAGES)
+    return path
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_round_trip_of_image_models(tmp_path: Path, name: str) -> None:
+    """To the last bit, the initialised norms included."""
+    model = build(name)
+    x = images(model).float()
+    model.initialise(x)
+    data = replace(IMAGES, shape=model.image_shape)
+    checkpoint.save(tmp_path / "m.safetensors", model, data, step=3)
+    loaded = checkpoint.load(tmp_path / "m.safetensors")
+    assert (loaded.config, loaded.data, loaded.images) == (model.config, data, data)
+    assert not loaded.model.training
+    for ours, theirs in zip(loaded.model(x), model.eval()(x), strict=True):
+        assert torch.equal(ours, theirs)
+    ours, theirs = loaded.model.inverse(z := torch.zeros(2, model.n_dims)), model.inverse(z)
+    assert torch.equal(ours, theirs)
+
+
+def test_a_voice_is_no_image_model_nor_the_reverse(voice: Path, image_model: Path) -> None:
+    assert not checkpoint.is_of_images(voice)
+    assert checkpoint.is_of_images(image_model)
+    with pytest.raises(VocoderError, match=r"voice\.safetensors: a nanoflow is a voice and knows"):
+        _ = checkpoint.load(voice).images
+    with pytest.raises(VocoderError, match="is not a voice and makes no sound; `vocoder sample`"):
+        _ = checkpoint.load(image_model).preset
+    with pytest.raises(VocoderError, match="is not a voice and makes no sound; `vocoder sample`"):
+        load(image_model, device="cpu")
+
+
+def described(**change: Any) -> dict[str, Any]:
+    return {"images": to_dict(IMAGES) | change}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (described(shape=[3, 8, 8]), "what it was trained on does not fit a glow"),
+        (described(shape=[4, 8]), r"images: shape must be \(C, H, W\)"),
+        (described(shape="x"), r"images\.shape"),
+        (described(n_values=1), "images: n_values must be 2 to 256, got 1"),
+        (described(datasett="x"), r"images\.datasett: unknown key; did you mean 'dataset'"),
+        ({"images": 3}, "images: expected a mapping"),
+        ({"model": "waveflow", "config": {}}, "what it was trained on does not fit a waveflow"),
+    ],
+)
+def test_images_that_do_not_fit(image_model: Path, change: dict[str, Any], message: str) -> None:
+    rewrite(image_model, change)
+    with pytest.raises(VocoderError, match=message) as caught:
+        checkpoint.load(image_model)
+    assert str(image_model) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_shipped_voice_is_still_read() -> None:
+    """It was written before checkpoints knew of images."""
+    stored = checkpoint.load(find_voice("espeak-small"))
+    assert (stored.model_name, stored.preset.name) == ("nanoflow", "tacotron2-22k")
 
 
 def rewrite(path: Path, change: dict[str, Any], drop: str | None = None) -> None:
