@@ -21,6 +21,8 @@ triton = pytest.importorskip("triton")
 from triton.backends.compiler import GPUTarget  # noqa: E402
 from triton.compiler import ASTSource  # noqa: E402
 
+from vocoder.kernels import gated_conv2d_kernels as layer  # noqa: E402
+from vocoder.kernels import gated_conv2d_triton as layer_tiles  # noqa: E402
 from vocoder.kernels import wavenet_row_kernels as row  # noqa: E402
 from vocoder.kernels.wavenet_row_triton import OPENER, Tile, choose_tile  # noqa: E402
 
@@ -108,10 +110,49 @@ def row_launch(
     return Launch(name, kernel, types, constants, tile.n_warps, tile.n_stages)
 
 
+def training_launches(card: tuple[int, int]) -> Iterator[Launch]:
+    """Yield the layer's launches, forward and backward, for the affine transform."""
+    for channels in (64, 128):
+        tiles = layer_tiles.choose_tiles(card, channels)
+        for n_mels in (0, 80):
+            yield training_launch(layer.layer_forward, tiles.forward, channels, n_mels)
+        yield training_launch(layer.gate_backward, tiles.gate, channels)
+        yield training_launch(layer.input_gradient, tiles.input, channels)
+        yield training_launch(layer.weight_gradient, tiles.weight, channels)
+
+
+def training_launch(kernel: Any, tile: layer_tiles.Tile, channels: int, n_mels: int = 80) -> Launch:
+    constants: dict[str, Any] = {
+        "C": channels,
+        "N_MELS": n_mels,
+        "N_OUT": 2,
+        "LAST": False,
+        "SAVE_A": True,
+        "BLOCK_W": tile.columns,
+        "BLOCK_K": tile.depth,
+        "BLOCK_N": tile.depth,
+    }
+    if not n_mels:
+        constants["cond_weight"] = None
+    constants = {name: value for name, value in constants.items() if name in kernel.arg_names}
+    numbers = ["H", "W", "dilation", "n_tiles", "n_trips"]
+    operands = ["h", "cond", "conv", "cond_weight", "res", "h_next", "a"]
+    operands += ["dh_next", "da", "o", "dh"]
+    types = dict.fromkeys(numbers, "i32") | dict.fromkeys(operands, "*bf16") | {"scale": "fp32"}
+    types = {name: types.get(name, "*fp32") for name in kernel.arg_names if name not in constants}
+    condition = "" if n_mels else "-projected"
+    name = f"{kernel.__name__}-C{channels}{condition}-{tile.columns}x{tile.depth}-bf16"
+    return Launch(name, kernel, types, constants, tile.n_warps, tile.n_stages)
+
+
+# Kernels of one short product: nothing to load ahead, and often fewer rows than Hopper's wide
+# product takes.
+SHORT = ("row_open", "gate_backward")
+
 LAUNCHES = {
     f"sm_{card[0]}{card[1]}-{launch.name}": (card, launch)
     for card in CARDS
-    for launch in row_launches(card)
+    for launch in (*row_launches(card), *training_launches(card))
 }
 
 
@@ -145,10 +186,11 @@ def test_kernel_fits_the_card(name: str, tmp_path: Path) -> None:
     assert used["STACK"] == used["LOCAL"] == 0, "spills"
     assert compiled.metadata.shared <= SHARED_MEMORY[card]
     ptx = compiled.asm["ptx"]
-    # The opener's 32 columns are too few for Hopper's wide product, and take the older one.
-    product = "wgmma.mma_async" if card == (9, 0) and "row_open" not in name else "mma.sync"
-    assert product in ptx, "the tensor cores are not used"
-    if "row_open" not in name:
+    wide, narrow = "wgmma.mma_async", "mma.sync"
+    if launch.kernel.__name__ in SHORT:
+        assert wide in ptx or narrow in ptx, "the tensor cores are not used"
+    else:
+        assert (wide if card == (9, 0) else narrow) in ptx, "the tensor cores are not used"
         assert "cp.async" in ptx, "operands are not loaded ahead"
     if "descriptors" in name:
         assert "cp.async.bulk.tensor" in ptx
