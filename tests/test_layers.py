@@ -13,12 +13,13 @@ PACKAGE = Path(vocoder.__file__).parent
 # From the lowest to the highest; those of one line never import each other.
 LAYERS = [
     ["errors", "atomic"],
-    ["config", "device"],
+    ["config", "device", "measuring"],
     ["registry", "presets"],
     ["audio", "appearance", "flows", "kernels"],
     ["mel", "nets"],
     ["models", "data", "mel_files", "metrics", "frechet", "pictures"],
-    ["recipe", "checkpoint", "baselines", "likelihood", "bits_per_dim", "official_images"],
+    ["recipe", "checkpoint", "baselines", "likelihood", "bits_per_dim"],
+    ["official_images", "official_marscf"],
     ["official"],
     ["training", "voices"],
     ["renderers"],
