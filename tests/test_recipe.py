@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,14 @@ import torch
 import yaml
 
 from vocoder.config import ConfigError
-from vocoder.recipe import ImageRecipe, Recipe, list_recipes, load_recipe, recipe_path
+from vocoder.recipe import (
+    ImageRecipe,
+    Recipe,
+    list_recipes,
+    load_recipe,
+    recipe_path,
+    recipes_folder,
+)
 from vocoder.registry import find_model
 
 
@@ -57,6 +65,20 @@ def test_the_published_recipes_are_the_published_models(name: str, count: int) -
     with torch.device("meta"):
         model = find_model(recipe.model)[0](recipe.config)
     assert model.n_parameters() == count
+
+
+@pytest.mark.slow
+def test_counts_of_the_table() -> None:
+    table = (recipes_folder() / "README.md").read_text(encoding="utf-8")
+    row = r"^\| `(cifar10/[^`]*)`.* \| ([\d,]+) \| ([\d,]+) \|$"
+    rows = re.findall(row, table, re.MULTILINE)
+    assert {name for name, _, _ in rows} == {n for n in list_recipes() if n.startswith("cifar10/")}
+    for name, total, effective in rows:
+        recipe = load_recipe(name)
+        with torch.device("meta"):
+            model = find_model(recipe.model)[0](recipe.config)
+        assert f"{model.n_parameters():,}" == total
+        assert f"{model.n_parameters(effective=True):,}" == effective
 
 
 def test_sections_of_the_other_domain_are_refused() -> None:

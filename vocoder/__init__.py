@@ -30,6 +30,8 @@ _HOME = {
     "load_recipe": "recipe",
     "list_recipes": "recipe",
     "Trainer": "training.trainer",
+    "ImageModel": "sampling",
+    "evaluate_images": "image_evaluation",
     "import_official": "official",
     "VocoderError": "errors",
 }
