@@ -86,7 +86,7 @@ def choose_tile(capability: tuple[int, int], channels: int, n_columns: int) -> T
         n_stages = 4 if narrow and capability == (9, 0) else 3
         return Tile("transposed", 32, depth, n_warps, n_stages, look_ahead=True)
     if capability != (9, 0):
-        return Tile("columns", 64, depth, n_warps, 3)
+        return Tile("columns", 64, depth, n_warps, 3 if depth == 64 else 4)
     if narrow and n_columns > LONG:
         return Tile("descriptors", 256, depth, 8, 3)
     return Tile("descriptors", 128, depth, n_warps, 3)
