@@ -479,6 +479,51 @@ def presets() -> None:
 
 @commands.command()
 @click.argument("voice", required=False)
+@_device_option
+@click.option(
+    "--seconds", multiple=True, type=float, default=(1.0, 10.0), show_default=True, help="Of audio."
+)
+@click.option(
+    "--batch-size", multiple=True, type=int, default=(1, 16), show_default=True, help="Utterances."
+)
+@click.option(
+    "--crops", type=(int, int), default=(4, 16_000), show_default=True, help="And their samples."
+)
+@click.option("--budget", type=float, default=60.0, show_default=True, help="Seconds a line.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+def benchmark(
+    voice: str | None,
+    device: str | None,
+    seconds: tuple[float, ...],
+    batch_size: tuple[int, ...],
+    crops: tuple[int, int],
+    budget: float,
+    as_json: bool,
+) -> None:
+    """Measure a voice on this machine; without one the published NanoFlow of 64 channels.
+
+    The layer op, a training step and synthesis, beside the plain reference path, the published
+    inverse, Griffin-Lim, and what the machine's own matrix product reaches.
+    """
+    import json
+
+    from vocoder.benchmark import benchmark as measure
+    from vocoder.benchmark import format_table
+
+    result = measure(
+        voice,
+        device=device,
+        seconds=seconds,
+        batch_sizes=batch_size,
+        crops=crops,
+        budget=budget,
+        report=lambda work: click.echo(f"measuring {work}", err=True),
+    )
+    click.echo(json.dumps(result, indent=2) if as_json else format_table(result))
+
+
+@commands.command()
+@click.argument("voice", required=False)
 def info(voice: str | None) -> None:
     """Describe a voice or image model, or without one this installation."""
     from vocoder import voices
