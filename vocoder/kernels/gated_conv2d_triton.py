@@ -294,7 +294,7 @@ def layer_backward(
             num_stages=tiles.weight.n_stages,
         )
     total = sums.sum(dim=0)
-    dbias = total[N : N + 2].flatten()
+    dbias = total[N : N + 2].flatten().clone()  # an op's outputs share no memory
     da, o = da.flatten(0, 2), o.flatten(0, 2)
     gradients = [dh, da, dconv.sum(dim=0), dbias, total[:N].t()]
     wanted = [h, cond, conv, bias, out]
