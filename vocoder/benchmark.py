@@ -7,10 +7,11 @@ however little of it a backend really does.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, fields
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -71,13 +72,13 @@ class _Work:
     """
 
     name: str
-    paths: dict[str, Callable[[], object]]
+    paths: Mapping[str, Callable[[], object]]
     audio_seconds: float | None
     flop: float
 
 
 def benchmark(
-    voice: str | os.PathLike[str] | None = None,
+    voice: str | Path | None = None,
     *,
     device: str | torch.device | None = None,
     seconds: Sequence[float] = (1.0, 10.0),
@@ -164,11 +165,11 @@ def _line(
         gflops=gflops,
         of_matmul=gflops and gflops * 1e9 / matmul,
         peak_mib=None if m.peak_bytes is None else m.peak_bytes / 2**20,
-        speedup=reference and reference.seconds / m.seconds,
+        speedup=None if reference is None else reference.seconds / m.seconds,
     )
 
 
-def _open(voice: str | os.PathLike[str] | None) -> tuple[RowFlow, MelPreset, str]:
+def _open(voice: str | Path | None) -> tuple[RowFlow, MelPreset, str]:
     if voice is None:
         torch.manual_seed(0)
         return NanoFlow(NanoFlowConfig()), get_preset("tacotron2-22k"), "nanoflow, untrained"
@@ -226,7 +227,7 @@ def _op(config: RowFlowConfig, device: torch.device, crops: tuple[int, int]) -> 
     for d_w in sorted({1, 2 ** (config.n_layers - 1)}):
         for backward in (False, True):
             paths = {
-                name: lambda b=backend, d=d_w, g=backward: run(b, d, g)  # type: ignore[misc]
+                name: partial(run, backend, d_w, backward)
                 for name, backend in ((OURS, "auto"), (REFERENCE, "reference"))
             }
             what = "forward and backward" if backward else "forward"
@@ -259,7 +260,7 @@ def _training(
         audio = 0.1 * torch.randn(n_crops, n_samples, device=device)
         mel = _speech_like(preset, n_crops, -(-n_samples // preset.hop_length)).to(device)
         paths = {
-            name: lambda a=audio, m=mel, s=settings: step(a, m, *s)  # type: ignore[misc]
+            name: partial(step, audio, mel, *settings)
             for name, settings in {
                 OURS: ("auto", cuda, False),
                 REFERENCE: ("reference", cuda, False),
@@ -291,12 +292,12 @@ def _synthesis(
         mel = _speech_like(preset, n_items, n_frames).to(device)
         z = torch.randn(n_items, n_frames * preset.hop_length, device=device)
         paths: dict[str, Callable[[], object]] = {
-            OURS: lambda m=mel: ours.synthesize(m, seed=0),  # type: ignore[misc]
-            REFERENCE: lambda m=mel: reference.synthesize(m, seed=0),  # type: ignore[misc]
-            GRIFFIN_LIM: lambda m=mel: griffin_lim.synthesize(m, seed=0),  # type: ignore[misc]
+            OURS: partial(ours.synthesize, mel, seed=0),
+            REFERENCE: partial(reference.synthesize, mel, seed=0),
+            GRIFFIN_LIM: partial(griffin_lim.synthesize, mel, seed=0),
         }
         if published is not None:
-            paths[PUBLISHED] = lambda z=z, m=mel: published(z, m)  # type: ignore[misc]
+            paths[PUBLISHED] = partial(published, z, mel)
         flop = n_samples * flop_per_sample(model)
         name = f"synthesis, {n_items} x {duration:g} s"
         yield _Work(name, paths, n_samples / preset.sample_rate, flop)
