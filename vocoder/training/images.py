@@ -53,8 +53,7 @@ class ImageTask(Task[ImageFlow]):
                 f"{wanted.variant}; bits/dim of the two do not compare; set images.variant to train "
                 "on these"
             )
-        config = recipe.config
-        shape = (config.image_channels, config.image_height, config.image_width)
+        shape = recipe.config.image_shape
         if shape != images.image_shape:
             raise VocoderError(
                 f"{path or wanted.dataset}: images are {shape_text(images.image_shape)}, the "

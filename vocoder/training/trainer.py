@@ -285,14 +285,16 @@ class Trainer:
 
     def _evaluate(self) -> None:
         """Score the averaged weights on held-out examples; keep the best model."""
-        score = self.task.evaluate(self.average.eval()) if self.group.leads else None
-        if score is not None:
-            self.metrics = score.metrics
-            self.logger.scalars(self.step, dict(self.metrics))
-            self.task.show(self.average, self.logger, self.step)
-            if math.isfinite(score.value) and (self.best is None or score.value > self.best):
-                self.best = score.value
-                self._write(self.run_dir / "best.safetensors", None)
+        if self.group.leads:
+            model = self.average.eval()
+            score = self.task.evaluate(model)
+            if score is not None:
+                self.metrics = score.metrics
+                self.logger.scalars(self.step, dict(self.metrics))
+                if math.isfinite(score.value) and (self.best is None or score.value > self.best):
+                    self.best = score.value
+                    self._write(self.run_dir / "best.safetensors", None)
+            self.task.show(model, self.logger, self.step)
         self.average.train()
         self.group.wait()
 
