@@ -49,9 +49,8 @@ class ImageTask(Task[ImageFlow]):
         )
         if wanted.variant and wanted.variant != images.variant:
             raise VocoderError(
-                f"{path}: is {images.name} of {images.variant}, the recipe wants "
-                f"{wanted.variant}; bits/dim of the two do not compare; set images.variant to train "
-                "on these"
+                f"{path}: is {images.name} of {images.variant}, the recipe wants {wanted.variant}, "
+                "and bits/dim of the two do not compare; set images.variant to train on these"
             )
         shape = recipe.config.image_shape
         if shape != images.image_shape:
