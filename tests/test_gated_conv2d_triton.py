@@ -23,19 +23,28 @@ pytest.importorskip("triton")
 TOLERANCE = {torch.float32: 8 * 2.0**-24, torch.float16: 4 * 2.0**-11, torch.bfloat16: 6 * 2.0**-8}
 MATRICES = ("conv", "cond", "res")
 
-SMALL = Case((1, 2, 3), 16, 16, dilation=(1, 2))
-CASES = [
+SMALL = Case((1, 2, 3), 16, 16, dilation=(1, 2), scale=0.5**0.5)
+AWKWARD = [
     (Case((2, 3, 21), 16, 16, dilation=(1, 2), scale=0.5**0.5), torch.float32),
-    (Case((1, 1, 1), 16, 32, gated=False), torch.float16),
     (Case((1, 4, 9), 32, 16, n_outputs=3, dilation=(1, 8), projected=True), torch.bfloat16),
     (Case((2, 2, 9), 16, 16, dilation=(1, 16), last=True), torch.float16),
     # More columns than one tile of any kernel; float32 shows a wrong index best.
     (Case((1, 2, 133), 16, 16, dilation=(1, 64), strided=True), torch.float32),
 ]
+CASES = [
+    (SMALL, torch.float32),
+    (Case((1, 1, 1), 16, 32, gated=False), torch.float16),
+    *(pytest.param(*case, marks=pytest.mark.slow) for case in AWKWARD),
+]
 
 
 def test_fused_layer_in_the_interpreter() -> None:
-    rerun(__file__)
+    rerun(__file__, "not slow")
+
+
+@pytest.mark.slow
+def test_awkward_layers_in_the_interpreter() -> None:
+    rerun(__file__, "slow")
 
 
 def operands(
@@ -103,6 +112,7 @@ def test_outputs_and_gradients(case: Case, dtype: torch.dtype) -> None:
 
 
 @interpreted
+@pytest.mark.slow
 @pytest.mark.parametrize("last", [False, True])
 def test_ops_are_registered_as_torch_asks(last: bool) -> None:
     from vocoder.kernels.gated_conv2d_triton import layer
@@ -117,6 +127,7 @@ def test_ops_are_registered_as_torch_asks(last: bool) -> None:
 
 
 @interpreted
+@pytest.mark.slow
 def test_traces_into_one_graph() -> None:
     from vocoder.kernels.gated_conv2d_triton import gated_conv2d_triton
 
@@ -128,6 +139,7 @@ def test_traces_into_one_graph() -> None:
 
 
 @interpreted
+@pytest.mark.slow
 def test_what_is_computed_again_is_the_same() -> None:
     """By `recompute`, by checkpointing, and by doing it all a second time."""
     from torch.utils.checkpoint import checkpoint
