@@ -16,7 +16,7 @@ def rerun(file: str, markers: str = "") -> None:
     """Run the `interpreted` tests of a file in a new process; a crash there is a failure here."""
     if INTERPRETING:  # or the caller would run in there too, and rerun, for ever
         pytest.skip("the interpreter is running")
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", file]
+    command = [sys.executable, "-m", "pytest", "-x", "-p", "no:cacheprovider", file]
     result = subprocess.run(
         [*command, "-m", markers],
         env=os.environ | {"TRITON_INTERPRET": "1"},
