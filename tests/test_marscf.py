@@ -15,7 +15,8 @@ from vocoder.errors import VocoderError
 from vocoder.flows.multiscale import level_shapes
 from vocoder.models.marscf import MarScf, MarScfConfig
 from vocoder.nets.channel_prior import ChannelPrior, channel_priors
-from vocoder.nets.convlstm import ConvLstm, ConvLstmLayer, GridStepper, PlainStepper
+from vocoder.nets.channel_steps import GridSteps, PlainSteps, channel_steps
+from vocoder.nets.convlstm import ConvLstm, ConvLstmLayer
 from vocoder.nets.gatednet2d import Attention, GatedNet2d, position_code
 from vocoder.official import import_official
 
@@ -154,25 +155,42 @@ def test_steps_agree_with_the_whole_sequence(top: bool, parity: bool, height: in
         torch.testing.assert_close(model.inverse(eps, given), z, atol=1e-10, rtol=0)
 
 
+@pytest.mark.parametrize("dilation", [1, 2, 3])
 @pytest.mark.parametrize("parity", [False, True])
 @torch.no_grad()
-def test_steppers_agree(parity: bool) -> None:
-    """The frequency domain and its slow twin, the layers themselves."""
+def test_fast_steps_agree_with_the_layers(parity: bool, dilation: int) -> None:
     torch.manual_seed(0)
-    lstm = ConvLstm(3, 3, kernel_size=5, dilation=2, parity=parity).double()
+    lstm = ConvLstm(3, 3, kernel_size=5, dilation=dilation, parity=parity).double()
     layers: list[ConvLstmLayer] = list(lstm.layers)  # type: ignore[arg-type]
-    plain, fast = PlainStepper(layers), lstm.stepper(6, 4)
-    assert isinstance(fast, GridStepper)
-    x = torch.randn(5, 2, 3, 6, 4, dtype=torch.float64)
-    whole = lstm(x)
-    for inputs, expected in zip(x, whole, strict=True):
-        for stepper in (plain, fast):
-            torch.testing.assert_close(stepper.step(inputs), expected, atol=1e-12, rtol=0)
-    # Too large a grid, one that the dilation does not divide, and gradients wanted.
-    assert isinstance(lstm.stepper(64, 64), PlainStepper)
-    assert isinstance(lstm.stepper(7, 4), PlainStepper)
+    head = nn.Conv2d(3, 2, 3, padding="same").double()
+    front = torch.randn(3, 1, 5, 5, dtype=torch.float64)
+    constant = torch.randn(2, 3, 6, 12, dtype=torch.float64)
+    plain, fast = (
+        PlainSteps(front, layers, head, constant),
+        GridSteps(front, layers, head, constant),
+    )
+    channel = None
+    for _ in range(5):
+        moments = plain.step(channel)
+        torch.testing.assert_close(fast.step(channel), moments, atol=1e-12, rtol=0)
+        channel = torch.randn(2, 6, 12, dtype=torch.float64)
+
+
+@torch.no_grad()
+def test_fast_steps_are_taken_where_they_can_be() -> None:
+    lstm, head = ConvLstm(3, 1, kernel_size=3, dilation=2, parity=False), nn.Conv2d(3, 2, 3)
+
+    def chosen(height: int, width: int) -> type:
+        constant = torch.zeros(1, 3, height, width)
+        return type(channel_steps(torch.zeros(3, 1, 3, 3), lstm, head, constant))
+
+    assert chosen(6, 4) is chosen(32, 32) is GridSteps
+    assert chosen(7, 4) is PlainSteps  # the dilation does not divide it
+    assert chosen(64, 64) is PlainSteps  # too large for matrices as transforms
     with torch.enable_grad():
-        assert isinstance(lstm.stepper(6, 4), PlainStepper)
+        assert chosen(6, 4) is PlainSteps
+    lstm = ConvLstm(3, 1, kernel_size=1, dilation=2, parity=False)
+    assert chosen(6, 4) is PlainSteps  # the head reaches farther than the LSTM
 
 
 def test_prior_starts_as_standard_normal() -> None:

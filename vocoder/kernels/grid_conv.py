@@ -67,13 +67,13 @@ class GridConv:
         """Turn x (B, C, H, W) into (positions, C, P), P = d² · B grids without dilation."""
         d = self.dilation
         x = x.unflatten(3, (-1, d)).unflatten(2, (-1, d))  # (B, C, h, d, w, d)
-        return x.permute(2, 4, 1, 0, 3, 5).flatten(3).flatten(0, 1)
+        return x.permute(2, 4, 1, 3, 5, 0).flatten(3).flatten(0, 1)
 
     def unfold(self, x: Tensor) -> Tensor:
         """Undo `fold`."""
         d = self.dilation
-        x = x.unflatten(2, (-1, d, d)).unflatten(0, self._sides)  # (h, w, C, B, d, d)
-        return x.permute(3, 2, 0, 4, 1, 5).flatten(4).flatten(2, 3)
+        x = x.unflatten(2, (d, d, -1)).unflatten(0, self._sides)  # (h, w, C, d, d, B)
+        return x.permute(5, 2, 0, 3, 1, 4).flatten(4).flatten(2, 3)
 
 
 @lru_cache(maxsize=32)

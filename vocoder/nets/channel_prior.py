@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from vocoder.flows.base import Bijection, full_precision
 from vocoder.flows.multiscale import LevelShape
+from vocoder.nets.channel_steps import channel_steps
 from vocoder.nets.convlstm import ConvLstm
 
 N_GIVEN_HIDDEN, N_GIVEN_MAPS = 32, 4  # channels of the embedding of what is given
@@ -73,30 +74,25 @@ class ChannelPrior(Bijection):
 
     def moments(self, z: Tensor, given: Tensor | None) -> tuple[Tensor, Tensor]:
         """Return mean and log_std (B, C2, H, W) of every channel, from those before it."""
-        B, C2 = z.shape[:2]
+        B, C2, H, W = z.shape
         before = F.pad(z.transpose(0, 1)[:-1], (0, 0, 0, 0, 0, 0, 1, 0))  # (C2, B, H, W)
-        inputs = self._read(before.flatten(0, 1)).unflatten(0, (C2, B)) + self._constant(given)
-        mean, log_std = self._moments(self.lstm(inputs).flatten(0, 1))
-        return mean.unflatten(0, (C2, B)).transpose(0, 1), log_std.unflatten(0, (C2, B)).transpose(
-            0, 1
-        )
+        front = self.front.weight[:, :1]
+        read = F.conv2d(before.reshape(C2 * B, 1, H, W), front, padding="same")
+        states = self.lstm(read.unflatten(0, (C2, B)) + self._constant(given))
+        moments = self._moments(self.head(states.flatten(0, 1)))
+        mean, log_std = (moment.view(C2, B, H, W).transpose(0, 1) for moment in moments)
+        return mean, log_std
 
     def inverse(self, eps: Tensor, given: Tensor | None) -> Tensor:
         """Return z, one channel after the other."""
         with full_precision(eps):
-            constant = self._constant(given)
-            stepper = self.lstm.stepper(*eps.shape[2:])
+            constant = self._constant(given).expand(len(eps), -1, *eps.shape[2:])
+            steps = channel_steps(self.front.weight[:, :1], self.lstm, self.head, constant)
             z: list[Tensor] = []
             for noise in eps.unbind(1):
-                inputs = self._read(z[-1]) + constant if z else constant
-                state = stepper.step(inputs.expand(len(eps), -1, *eps.shape[2:]))
-                mean, log_std = self._moments(state)
+                mean, log_std = self._moments(steps.step(z[-1] if z else None))
                 z.append(mean + noise * log_std.exp())
             return torch.stack(z, dim=1)
-
-    def _read(self, channel: Tensor) -> Tensor:
-        """Return what a channel (B, H, W) adds to the input of the LSTM (B, C, H, W)."""
-        return F.conv2d(channel.unsqueeze(1), self.front.weight[:, :1], padding="same")
 
     def _constant(self, given: Tensor | None) -> Tensor:
         """Return the part of that input that is the same at every step (B or 1, C, H or 1, W or 1).
@@ -112,9 +108,9 @@ class ChannelPrior(Bijection):
             self.embed(given), self.front.weight[:, 1:], self.front.bias, padding="same"
         )
 
-    def _moments(self, state: Tensor) -> tuple[Tensor, Tensor]:
-        """Return mean and log_std (B, H, W) for a state of the LSTM (B, C, H, W)."""
-        mean, log_std = self.head(state).unbind(1)
+    def _moments(self, raw: Tensor) -> tuple[Tensor, Tensor]:
+        """Return mean and log_std (B, H, W) for the head's output (B, 2, H, W)."""
+        mean, log_std = raw.unbind(1)
         if not self.parity:
             log_std = LOG_STD_BOUND * (log_std / LOG_STD_BOUND).tanh()
         return mean, log_std

@@ -1,21 +1,12 @@
-"""Convolutional LSTM, for a whole sequence at once or step by step.
+"""Convolutional LSTM.
 
 Source: Convolutional LSTM network (Shi et al., NeurIPS 2015), without peepholes.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Protocol, cast
-
 import torch
 from torch import Tensor, nn
-
-from vocoder.kernels.grid_conv import GridConv
-
-# Positions of a grid (of one phase, if dilated) up to which `GridStepper` is the faster one: its
-# transforms grow with the square of them.
-MAX_GRID = 256
 
 
 class ConvLstm(nn.Module):
@@ -44,27 +35,6 @@ class ConvLstm(nn.Module):
         for layer in self.layers:
             x = layer(x)
         return x
-
-    def stepper(self, height: int, width: int) -> ConvLstmStepper:
-        """Return the same function for grids of H × W, fed one item of the sequence at a time."""
-        layers = cast("list[ConvLstmLayer]", list(self.layers))
-        kernel_size, dilation = layers[0].kernel_size, layers[0].dilation
-        n_positions = height * width // dilation**2
-        if (
-            torch.is_grad_enabled()
-            or height % dilation
-            or width % dilation
-            or n_positions > MAX_GRID
-        ):
-            return PlainStepper(layers)
-        return GridStepper(layers, GridConv(height, width, kernel_size, dilation))
-
-
-class ConvLstmStepper(Protocol):
-    """A `ConvLstm` that keeps its own state."""
-
-    def step(self, x: Tensor) -> Tensor:
-        """Take the next x (B, C, H, W); return the state (B, C, H, W) of the last layer."""
 
 
 class ConvLstmLayer(nn.Module):
@@ -124,111 +94,3 @@ class ConvLstmLayer(nn.Module):
         new = i.sigmoid() * g.tanh()
         c = new if c is None else f.sigmoid() * c + new
         return o.sigmoid() * c.tanh(), c
-
-
-class PlainStepper:
-    """A `ConvLstmStepper` that does what its layers do: the definition of the others.
-
-    Args:
-        layers: only read.
-    """
-
-    def __init__(self, layers: list[ConvLstmLayer]) -> None:
-        self.layers = layers
-        self.states: list[tuple[Tensor | None, Tensor | None]] = [(None, None)] * len(layers)
-
-    def step(self, x: Tensor) -> Tensor:
-        """Take the next x (B, C, H, W); return the state (B, C, H, W) of the last layer."""
-        for i, layer in enumerate(self.layers):
-            self.states[i] = x, _ = layer.update(layer.from_input(x), *self.states[i])
-        return x
-
-
-class GridStepper:
-    """A `ConvLstmStepper` whose convolutions are matrix products in the frequency domain.
-
-    The spectrum of a layer's state serves the next layer now and its own layer at the next step.
-    Works in place, hence without gradients.
-
-    Args:
-        layers: read now, and not again later.
-        grid: their convolution.
-    """
-
-    def __init__(self, layers: list[ConvLstmLayer], grid: GridConv) -> None:
-        self.grid = grid
-        self.analysis, filters, self.synthesis = grid.matrices(layers[0].from_input.weight)
-
-        def spectrum(weight: Tensor) -> Tensor:
-            """Turn (4C, C, k, k) into the channel matrices (n, 4C, C) of the n products."""
-            taps = sigmoids_only(weight).permute(2, 3, 0, 1)  # (k, k, 4C, C)
-            return (filters @ taps.flatten(0, 1).flatten(1)).unflatten(1, taps.shape[2:])
-
-        self.layers = [
-            GridLayer(
-                spectrum(layer.from_input.weight),
-                spectrum(layer.from_state.weight),
-                # The constant of a bias is all in the frequency zero, the first product.
-                sigmoids_only(layer.bias()).unsqueeze(1) / self.synthesis[0, 0],
-            )
-            for layer in layers
-        ]
-        self.products = self.gates = self.analysis.new_empty(0)  # scratch of `step`
-
-    def step(self, x: Tensor) -> Tensor:
-        """Take the next x (B, C, H, W); return the state (B, C, H, W) of the last layer."""
-        h = self.grid.fold(x)
-        n, positions, (C, P) = len(self.analysis), len(h), h.shape[1:]
-        if self.products.shape != (n, 4 * C, P):
-            self.products = x.new_empty(n, 4 * C, P)
-            self.gates = x.new_empty(positions, 4 * C * P)
-        spectrum = (self.analysis @ h.flatten(1)).view(n, C, P)
-        for layer in self.layers:
-            layer.multiply(spectrum, out=self.products)
-            torch.mm(self.synthesis, self.products.view(n, -1), out=self.gates)
-            h = layer.update(self.gates)
-            if layer.state is None:
-                layer.state = torch.empty_like(spectrum)
-            torch.mm(self.analysis, h, out=layer.state.view(n, -1))
-            spectrum = layer.state
-        return self.grid.unfold(h.view(positions, C, P))
-
-
-@dataclass
-class GridLayer:
-    """Weights and state of one layer of a `GridStepper`."""
-
-    from_input: Tensor  # (n, 4C, C)
-    from_state: Tensor  # (n, 4C, C)
-    bias: Tensor  # (4C, 1), of the first product
-    state: Tensor | None = None  # its spectrum (n, C, P), None for the zero state
-    cell: Tensor | None = None  # (positions, C · P), None for zeros
-    work: Tensor | None = None
-
-    def multiply(self, spectrum: Tensor, out: Tensor) -> None:
-        """Write the products (n, 4C, P) of the input's spectrum (n, C, P) and the state's."""
-        torch.bmm(self.from_input, spectrum, out=out)
-        if self.state is not None:
-            out.baddbmm_(self.from_state, self.state)
-        out[0] += self.bias
-
-    def update(self, gates: Tensor) -> Tensor:
-        """Return the next state (positions, C · P) for gates (positions, 4C · P).
-
-        tanh(a) = 2 σ(2a) − 1 throughout, since σ is computed three times as fast as tanh. The
-        gates come with that 2 multiplied in.
-        """
-        i, f, g, o = gates.sigmoid_().chunk(4, dim=1)
-        if self.cell is None:
-            self.cell = (i * g).mul_(2)
-            self.work = torch.empty_like(self.cell)
-        else:
-            self.cell.mul_(f).addcmul_(i, g, value=2)
-        self.cell.sub_(i)
-        return torch.mul(self.cell, 2, out=self.work).sigmoid_().mul_(o).mul_(2).sub_(o)
-
-
-def sigmoids_only(gates: Tensor) -> Tensor:
-    """Double the cell gate's quarter of the first axis; see `GridLayer.update`."""
-    i, f, g, o = gates.chunk(4)
-    return torch.cat([i, f, 2 * g, o])
