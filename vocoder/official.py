@@ -1,6 +1,6 @@
 """Checkpoints of the published code, L0SG/NanoFlow and L0SG/WaveFlow, as models of ours.
 
-Those of images are read by `official_images`.
+Those of images are read by `official_images` and `official_marscf`.
 
 The published configuration names do not tell the architectures of the two repositories apart;
 the state dict does.
