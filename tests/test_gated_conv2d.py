@@ -176,11 +176,14 @@ def test_checkpointing_changes_no_gradient(model: RowFlow) -> None:
         gradients.append([p.grad for p in model.parameters()])
     for ours, theirs in zip(*gradients, strict=True):
         assert ours is not None
-        torch.testing.assert_close(ours, theirs, atol=0, rtol=0)
+        # With it the mel is projected anew in each layer: other sums, in float64.
+        torch.testing.assert_close(ours, theirs, atol=1e-10, rtol=1e-10)
 
 
-def test_checkpointing_keeps_one_flow_at_a_time() -> None:
-    model = tiny_models()["waveflow"]
+@pytest.mark.parametrize("name", ["waveflow", "nanoflow-decomposed"])
+def test_checkpointing_keeps_one_flow_at_a_time(name: str) -> None:
+    # Three flows of their own networks and four that share one.
+    model = tiny_models()[name]
     x, mel = audio_and_mel(model)
 
     def kept(checkpointing: bool) -> int:

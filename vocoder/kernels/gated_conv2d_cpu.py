@@ -18,8 +18,8 @@ from torch.autograd.function import once_differentiable
 from vocoder.kernels.gated_conv2d import GatedConvWeights, cast_matrices
 from vocoder.kernels.winograd import Filtering, choose_filtering
 
-# Columns that are worked on together, in whole rows; their products take 3 MB at C = 64.
-BLOCK_COLUMNS = 4096
+# Columns that are worked on together, in whole rows; their products take 6 MB at C = 64.
+BLOCK_COLUMNS = 8192
 
 
 # A compiler would unroll the work on every item and block.
@@ -273,7 +273,8 @@ class _Adjoint:
 
     def __init__(self, conv: _Convolution) -> None:
         self.conv = conv
-        self.factors = torch.zeros_like(conv.factors)
+        by_tap = conv.factors.transpose(0, 1)  # so that those of one tap are a batch of matrices
+        self.factors = by_tap.new_zeros(by_tap.shape).transpose(0, 1)
         self.v = torch.empty_like(conv.v)
         self.a = torch.zeros_like(conv.a)
         identity = torch.eye(conv.filtering.n_products, dtype=conv.h.dtype)

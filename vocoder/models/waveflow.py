@@ -252,11 +252,12 @@ class RowFlow(FlowModel):
         """Yield each flow's step, estimator and conditioning, the rows in its visiting order.
 
         On a CPU, flows that share a network and an order share the projected conditioning too: the
-        projection is an eighth of the work. A GPU has less trouble projecting the mel anew in each
-        layer than reading what it once projected.
+        projection is an eighth of the work. But where memory is short (checkpointing) it would be
+        most of what is kept, and a GPU has less trouble projecting the mel anew in each layer than
+        reading what it once projected.
         """
         shared = len(self.nets) == 1
-        projected = shared and mel.device.type == "cpu"
+        projected = shared and mel.device.type == "cpu" and not self.checkpointing
         unchanged = torch.autocast(mel.device.type, enabled=False)  # packing is exact
         with unchanged:
             flow_parameters = self._flow_parameters()
