@@ -22,6 +22,7 @@ from vocoder.mel import GriffinLim, MelSpectrogram
 from vocoder.mel_files import check_mel
 from vocoder.models.waveflow import RowFlow
 from vocoder.presets import MelPreset, get_preset
+from vocoder.renderers import make_renderer
 from vocoder.voices import GRIFFIN_LIM, default_voice, find_voice
 
 Array = npt.NDArray[np.floating]
@@ -41,6 +42,8 @@ def load(
     *,
     device: str | torch.device | None = None,
     dtype: str | torch.dtype | None = None,
+    backend: str | None = None,
+    memory: int | None = None,
 ) -> Vocoder:
     """Load a voice.
 
@@ -49,10 +52,16 @@ def load(
             (for the preset tacotron2-22k; `GriffinLimVocoder` takes any). None is the default
             voice: the better of the shipped one and Griffin-Lim on held-out sentences.
         device: "cpu", "cuda", "cuda:1", …; None is a GPU where there is one.
-        dtype: "float32" (also for None), "float64", "bfloat16" or "float16".
+        dtype: "float32", "float64", "bfloat16" or "float16"; None is the backend's own: float16
+            operands with float32 sums for "triton", float32 for all others.
+        backend: "reference", "cpu", "triton" or "auto"; None is what `kernels.use` or the variable
+            VOCODER_BACKEND asks for, and else "auto", the fastest that can run.
+        memory: bytes that a synthesis on the CPU may take beside the voice, its mels and its audio;
+            None is 2 GiB. Long utterances keep to it without a seam.
 
     Raises:
         VocoderError: there is no such voice, device or dtype, or the file is not a voice.
+        BackendError: the backend that was asked for cannot run here.
     """
     if path_or_name is None:
         path_or_name, _ = default_voice()
@@ -67,7 +76,15 @@ def load(
             "makes pictures with it"
         )
     name = str(path_or_name)
-    return FlowVocoder(stored.model, stored.preset, name=name, device=device, dtype=dtype)
+    return FlowVocoder(
+        stored.model,
+        stored.preset,
+        name=name,
+        device=device,
+        dtype=dtype,
+        backend=backend,
+        memory=memory,
+    )
 
 
 class Vocoder(ABC):
@@ -165,7 +182,7 @@ class Vocoder(ABC):
         self._check(batch, temperature, seed)
         if batch.ndim == 2:
             batch = batch.unsqueeze(0)
-        batch = batch.to(self.device, self.dtype)
+        batch = batch.to(self.device, torch.promote_types(self.dtype, torch.float32))
         n_items, _, n_frames = batch.shape
         frames = _frame_counts(lengths, n_items, n_frames).to(self.device)
         beyond = torch.arange(n_frames, device=self.device) >= frames[:, None]
@@ -232,8 +249,14 @@ class FlowVocoder(Vocoder):
         model: folded here, in a copy; the model itself stays as it is.
         preset: what it was trained with.
         name: for messages.
-        device: None is a GPU where there is one.
-        dtype: None is float32.
+        device: see `load`, as are the others.
+        dtype: to compute in.
+        backend: what computes.
+        memory: bytes for a synthesis.
+
+    Attributes:
+        model: the folded copy.
+        renderer: what computes.
     """
 
     def __init__(
@@ -244,6 +267,8 @@ class FlowVocoder(Vocoder):
         name: str = "flow",
         device: str | torch.device | None = None,
         dtype: str | torch.dtype | None = None,
+        backend: str | None = None,
+        memory: int | None = None,
     ) -> None:
         super().__init__(preset, name, device, dtype)
         for field in ("n_mels", "hop_length"):
@@ -252,15 +277,18 @@ class FlowVocoder(Vocoder):
                     f"{name}: {field} is {getattr(model, field)} in the model and "
                     f"{getattr(preset, field)} in its preset {preset.name}; the file is damaged"
                 )
-        self.model = model.fold().to(self.device, self.dtype)
+        self.model = model.fold().to(self.device)
+        wanted = None if dtype is None else self.dtype
+        self.renderer = make_renderer(self.model, wanted, backend, memory)
+        self.dtype = self.renderer.dtype
 
     def _render(
         self, mel: Tensor, frames: Tensor | None, temperature: float, seeds: Sequence[int]
     ) -> Tensor:
         n_samples = mel.shape[-1] * self.hop_length
         noise = torch.stack([draw_noise(n_samples, seed) for seed in seeds])
-        z = noise.to(self.device, self.dtype) * temperature
-        return self.model.inverse(z, mel, lengths=frames)
+        z = noise.to(mel).mul_(temperature)
+        return self.renderer.render(z, mel, frames)
 
 
 class GriffinLimVocoder(Vocoder):

@@ -272,8 +272,20 @@ def refuse_triton(call: Call) -> str | None:
     return None
 
 
+def refuse_cpu(call: Call) -> str | None:
+    """Say why the CPU's row op cannot compute a call."""
+    if call.device != "cpu":
+        return f"the tensors are on the {call.device}, not on the CPU"
+    if call.dtype not in (torch.float32, torch.float64) or call.z_dtype != call.dtype:
+        return f"{str(call.dtype).removeprefix('torch.')}; only float32 and float64"
+    if call.n_mels == 0:
+        return "the conditioning comes projected; pack the layers with their cond matrix"
+    return None
+
+
 BACKENDS: tuple[Backend[Call], ...] = (
     Backend("triton", refuse_triton, "vocoder.kernels.wavenet_row_triton", "invert_flow_triton"),
+    Backend("cpu", refuse_cpu, "vocoder.kernels.wavenet_row_cpu", "invert_flow_cpu"),
     Backend(REFERENCE, lambda _: None, __name__, "invert_flow_reference"),
 )
 

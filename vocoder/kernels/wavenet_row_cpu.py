@@ -98,7 +98,7 @@ class RowInverter:
             mel: what the layers are conditioned on.
             lengths: columns of each item of a padded batch, which comes out as it would alone, with
                 zeros beyond its end; only without tiles.
-            tiles: the windows to work in; None takes all columns at once.
+            tiles: the windows to work in, for a single item; None takes all columns at once.
             project_once: keep the projected conditioning for all flows, if they share it, instead
                 of projecting a row when it is its turn. Only without tiles.
 
@@ -106,6 +106,7 @@ class RowInverter:
             x (B, H, W).
         """
         tiles = tiles or Tiles.whole(z.shape[-1], self.n_steps)
+        assert tiles.lag == 0 or (lengths is None and len(z) == 1)
         return _Inversion(self, z, mel, lengths, tiles, project_once).run()
 
 

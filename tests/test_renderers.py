@@ -1,0 +1,140 @@
+"""Renderers: which one runs and why, and that a budget of memory changes nothing but memory."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from helpers import tiny_models
+from hypothesis import given
+from hypothesis import strategies as st
+from voices import TACOTRON2, some_mel, voice_models
+
+from vocoder import kernels
+from vocoder.engine import FlowVocoder
+from vocoder.errors import VocoderError
+from vocoder.kernels.dispatch import ENVIRONMENT_VARIABLE, BackendError
+from vocoder.kernels.wavenet_row_cpu import RowInverter
+from vocoder.renderers import make_renderer, plan_inversion
+
+MODELS = voice_models()
+INVERTER = RowInverter(MODELS["nanoflow"].fold().pack_flows())
+
+
+# ---- which one ----
+
+
+def test_the_cpu_takes_its_row_op_and_splines_the_plain_way() -> None:
+    assert FlowVocoder(MODELS["nanoflow"], TACOTRON2, device="cpu").renderer.backend == "cpu"
+    spline = tiny_models()["nanoflow-spline"].float().fold()
+    assert make_renderer(spline, None).backend == "reference"
+    with pytest.raises(BackendError, match="affine flows alone, this one is a spline"):
+        make_renderer(spline, None, "cpu")
+
+
+def test_sixteen_bits_on_a_cpu_go_the_plain_way() -> None:
+    voice = FlowVocoder(MODELS["nanoflow"], TACOTRON2, device="cpu", dtype="bfloat16")
+    assert (voice.renderer.backend, voice.dtype) == ("reference", torch.bfloat16)
+    assert next(voice.model.parameters()).dtype == torch.float32  # likelihoods stay exact
+    with pytest.raises(BackendError, match="bfloat16; only float32 and float64"):
+        FlowVocoder(MODELS["nanoflow"], TACOTRON2, device="cpu", dtype="bfloat16", backend="cpu")
+
+
+def test_a_backend_is_asked_for_by_argument_block_or_environment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def backend(name: str | None = None) -> str:
+        return FlowVocoder(
+            MODELS["nanoflow"], TACOTRON2, device="cpu", backend=name
+        ).renderer.backend
+
+    monkeypatch.setenv(ENVIRONMENT_VARIABLE, "reference")
+    assert backend() == "reference"
+    assert backend("cpu") == "cpu"
+    with kernels.use("cpu"):
+        assert backend() == "cpu"
+    monkeypatch.setenv(ENVIRONMENT_VARIABLE, "cpuu")
+    with pytest.raises(VocoderError, match="did you mean 'cpu'"):
+        backend()
+
+
+def test_triton_is_refused_without_a_gpu() -> None:
+    with pytest.raises(BackendError, match="'triton' cannot run: the tensors are on the cpu"):
+        FlowVocoder(MODELS["nanoflow"], TACOTRON2, device="cpu", backend="triton")
+
+
+# ---- equal to the plain inverse ----
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_the_fast_way_equals_the_plain_one(kind: str) -> None:
+    mel = torch.stack([some_mel(7), some_mel(7)])
+    slow, fast = (
+        FlowVocoder(MODELS[kind], TACOTRON2, device="cpu", backend=backend)
+        for backend in ("reference", "cpu")
+    )
+    for lengths in (None, [7, 2]):
+        audio = fast.synthesize(mel, lengths, seed=1)
+        torch.testing.assert_close(audio, slow.synthesize(mel, lengths, seed=1), rtol=0, atol=1e-5)
+
+
+def test_float64() -> None:
+    mel = some_mel(4).double()
+    slow, fast = (
+        FlowVocoder(
+            MODELS["waveflow"].double(), TACOTRON2, device="cpu", dtype="float64", backend=b
+        )
+        for b in ("reference", "cpu")
+    )
+    MODELS["waveflow"].float()
+    z = torch.randn(1, 4 * 256, dtype=torch.float64)
+    expected = slow.renderer.render(z.clone(), mel[None], None)
+    audio = fast.renderer.render(z.clone(), mel[None], None)
+    torch.testing.assert_close(audio, expected, rtol=0, atol=1e-10)
+
+
+# ---- memory ----
+
+
+@given(st.integers(1, 8), st.integers(1, 10**7), st.integers(0, 2**34))
+def test_a_plan_keeps_to_its_budget(n_items: int, width: int, memory: int) -> None:
+    try:
+        plan = plan_inversion(INVERTER, n_items, width, memory)
+    except VocoderError:
+        smallest = plan_inversion(INVERTER, 1, width, 2**40).tiles  # exists
+        assert smallest.n_tiles == 1
+        return
+    assert 1 <= plan.n_items <= n_items
+    assert INVERTER.bytes_needed(plan.n_items, width, plan.tiles, plan.project_once) <= memory
+
+
+def test_more_memory_never_makes_a_slower_plan() -> None:
+    width, tiles = 20_000, []
+    for memory in range(4 * 2**20, 2**30, 8 * 2**20):
+        plan = plan_inversion(INVERTER, 2, width, memory)
+        tiles.append((plan.tiles.n_tiles, not plan.project_once, -plan.n_items))
+    assert tiles == sorted(tiles, reverse=True)
+    assert tiles[0][0] > 1
+    assert tiles[-1] == (1, False, -2)
+
+
+def test_any_budget_gives_the_same_audio() -> None:
+    mel = torch.stack([some_mel(40), some_mel(40)])
+    width = 40 * 256 // MODELS["nanoflow"].config.n_height
+    needed = INVERTER.bytes_needed(2, width, plan_inversion(INVERTER, 2, width, 2**40).tiles, True)
+    expected = FlowVocoder(MODELS["nanoflow"], TACOTRON2, device="cpu").synthesize(
+        mel, [40, 31], seed=2
+    )
+    n_tiles = set()
+    for share in (0.8, 0.4, 0.3):
+        memory = int(needed * share)
+        n_tiles.add(plan_inversion(INVERTER, 2, width, memory).tiles.n_tiles)
+        voice = FlowVocoder(MODELS["nanoflow"], TACOTRON2, device="cpu", memory=memory)
+        audio = voice.synthesize(mel, [40, 31], seed=2)
+        torch.testing.assert_close(audio, expected, rtol=0, atol=1e-5)
+    assert max(n_tiles) > 1
+
+
+def test_a_budget_too_small_is_refused_with_what_is_needed() -> None:
+    voice = FlowVocoder(MODELS["nanoflow"], TACOTRON2, device="cpu", memory=2**18)
+    with pytest.raises(VocoderError, match=r"memory 0 MB: this voice takes \d+ MB .*--memory"):
+        voice.synthesize(some_mel(3000))

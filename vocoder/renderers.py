@@ -1,0 +1,236 @@
+"""How a flow turns noise and mels into audio: the plain way, and the fast ones that equal it.
+
+`make_renderer` chooses; the engine knows no more than `Renderer`.
+"""
+
+from __future__ import annotations
+
+import copy
+import importlib.util
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from vocoder.errors import VocoderError
+from vocoder.flows.reshape import fold_rows, unfold_rows
+from vocoder.kernels.dispatch import AUTO, REFERENCE, BackendError, choose, log_choice, requested
+from vocoder.kernels.row_tiles import Tiles
+from vocoder.kernels.wavenet_row import BACKENDS, Call, cast_flows
+from vocoder.kernels.wavenet_row_cpu import RowInverter
+from vocoder.models.waveflow import RowFlow
+
+DEFAULT_MEMORY = 2 * 2**30  # bytes
+
+
+class Renderer(ABC):
+    """Maps noise to audio by the inverse of a model.
+
+    Args:
+        model: folded, in float32 or float64, on its device.
+        dtype: what to compute in.
+    """
+
+    backend: str
+
+    def __init__(self, model: RowFlow, dtype: torch.dtype) -> None:
+        self.model = model
+        self.dtype = dtype
+
+    @abstractmethod
+    def render(self, z: Tensor, mel: Tensor, frames: Tensor | None) -> Tensor:
+        """Return audio (B, N).
+
+        Args:
+            z: noise (B, N), float32 or float64; may be overwritten.
+            mel: (B, M, F), of z's type, with N = F · hop.
+            frames: (B,), the items' own lengths, beyond which anything may stand; None: all are F.
+        """
+
+    def _columns(self, frames: Tensor) -> Tensor:
+        return frames * (self.model.hop_length // self.model.config.n_height)
+
+
+class ReferenceRenderer(Renderer):
+    """`model.inverse`, which defines the others. Takes any dtype, any transform, any device."""
+
+    backend = REFERENCE
+
+    def __init__(self, model: RowFlow, dtype: torch.dtype) -> None:
+        # The model given stays in its own type, for whoever wants likelihoods of it.
+        own = model if next(model.parameters()).dtype == dtype else copy.deepcopy(model)
+        super().__init__(own.to(dtype), dtype)
+
+    def render(self, z: Tensor, mel: Tensor, frames: Tensor | None) -> Tensor:
+        """Return audio (B, N)."""
+        return self.model.inverse(z.to(self.dtype), mel.to(self.dtype), lengths=frames)
+
+
+class CpuRenderer(Renderer):
+    """The CPU's row op, under a budget of memory.
+
+    Args:
+        model: folded.
+        dtype: float32 or float64.
+        memory: bytes that a synthesis may take beside the model, its mels and its audio.
+    """
+
+    backend = "cpu"
+
+    def __init__(self, model: RowFlow, dtype: torch.dtype, memory: int) -> None:
+        super().__init__(model.to(dtype), dtype)
+        self.memory = memory
+        self.inverter = RowInverter(self.model.pack_flows())
+
+    def render(self, z: Tensor, mel: Tensor, frames: Tensor | None) -> Tensor:
+        """Return audio (B, N)."""
+        H = self.inverter.n_height
+        plan = plan_inversion(self.inverter, len(z), z.shape[1] // H, self.memory)
+        if plan.n_items == 1 and frames is not None:
+            for item, item_mel, n in zip(z, mel, frames.tolist(), strict=True):
+                n_samples = n * self.model.hop_length
+                part, part_mel = item[None, :n_samples], item_mel[None, :, :n]
+                part.copy_(self.render(part, part_mel, None))
+            return z
+        for start in range(0, len(z), plan.n_items):
+            group = slice(start, start + plan.n_items)
+            own = None if frames is None else frames[group]
+            z[group] = self._render_group(z[group], mel[group], own, plan)
+        return z
+
+    def _render_group(self, z: Tensor, mel: Tensor, frames: Tensor | None, plan: Plan) -> Tensor:
+        x = self.inverter(
+            fold_rows(z, self.inverter.n_height),
+            lambda lo, hi: self.model.conditioning(mel, lo, hi, frames),
+            None if frames is None else self._columns(frames).tolist(),
+            plan.tiles,
+            project_once=plan.project_once,
+        )
+        return unfold_rows(x)
+
+
+class TritonRenderer(Renderer):
+    """The GPU's row op: 16-bit operands, float32 noise and audio, one CUDA graph a batch and width.
+
+    Args:
+        model: folded, in float32 on a GPU.
+        dtype: float16 or bfloat16, of the operands.
+    """
+
+    backend = "triton"
+
+    def __init__(self, model: RowFlow, dtype: torch.dtype) -> None:
+        from vocoder.kernels.graphs import GraphCache
+        from vocoder.kernels.wavenet_row_triton import Inversion
+
+        super().__init__(model, dtype)
+        flows = cast_flows(model.pack_flows()[::-1], dtype)
+        device = next(model.parameters()).device
+        self._programs = GraphCache(
+            lambda n_items, width: Inversion.allocate(flows, n_items, width), device
+        )
+
+    def render(self, z: Tensor, mel: Tensor, frames: Tensor | None) -> Tensor:
+        """Return audio (B, N)."""
+        rows = fold_rows(z, self.model.config.n_height)
+        n_items, _, width = rows.shape
+        program, run = self._programs.get(n_items, width)
+        if frames is None:
+            frames = torch.full((n_items,), mel.shape[-1], device=z.device)
+        cond = self.model.conditioning(mel, 0, width, frames)
+        program.fill(rows, cond, self._columns(frames))
+        run()
+        return unfold_rows(program.x[..., :width])
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a batch is inverted under a budget.
+
+    Args:
+        n_items: of the batch at a time.
+        tiles: windows of columns.
+        project_once: keep the projected conditioning for all flows.
+    """
+
+    n_items: int
+    tiles: Tiles
+    project_once: bool
+
+
+def plan_inversion(inverter: RowInverter, n_items: int, width: int, memory: int) -> Plan:
+    """Return the fastest plan that keeps to a budget.
+
+    All columns at once, with the conditioning projected once, is fastest; then without keeping the
+    projections; then tile after tile, each item for itself.
+
+    Raises:
+        VocoderError: not even one tile keeps to it.
+    """
+    whole = Tiles.whole(width, inverter.n_steps)
+    for project_once in (True, False):
+        each = inverter.bytes_needed(1, width, whole, project_once)
+        if each <= memory:
+            return Plan(min(n_items, memory // each), whole, project_once)
+
+    def tiles(n_lags: int) -> Tiles:
+        return Tiles(width, n_lags * inverter.lag, inverter.lag, inverter.n_steps)
+
+    one, two = (inverter.bytes_needed(1, width, tiles(n), False) for n in (1, 2))
+    if one > memory:
+        raise VocoderError(
+            f"memory {memory / 2**20:.0f} MB: this voice takes {one / 2**20:.0f} MB for any "
+            "long utterance; allow that much (--memory), or speak shorter mels"
+        )
+    return Plan(1, tiles(1 + (memory - one) // max(two - one, 1)), project_once=False)
+
+
+def make_renderer(
+    model: RowFlow,
+    dtype: torch.dtype | None,
+    backend: str | None = None,
+    memory: int | None = None,
+) -> Renderer:
+    """Return the fastest renderer that can run, or the one asked for.
+
+    Args:
+        model: folded, in float32, on its device.
+        dtype: None is float16 for the Triton kernels, which accumulate in float32, and float32
+            for all others.
+        backend: "reference", "cpu", "triton" or "auto"; None is what `kernels.use` or the
+            environment asks for, and else "auto".
+        memory: the CPU's budget in bytes; None is 2 GiB.
+
+    Raises:
+        BackendError: the backend that was asked for cannot run.
+    """
+    wanted = requested() if backend is None else backend
+    config, device = model.config, next(model.parameters()).device
+    cuda = device.type == "cuda"
+    if config.transform != "affine":
+        if wanted not in (AUTO, REFERENCE):
+            raise BackendError(
+                f"backend {wanted!r} cannot run: the row op knows affine flows alone, this one is "
+                f"a {config.transform}; use 'auto' or 'reference'"
+            )
+        wanted = REFERENCE
+    narrow = torch.float16 if cuda else torch.float32
+    facts = Call(
+        device=device.type,
+        capability=torch.cuda.get_device_capability(device) if cuda else (0, 0),
+        dtype=narrow if dtype is None else dtype,
+        z_dtype=torch.float32 if cuda or dtype is None else dtype,
+        channels=config.channels,
+        n_mels=config.n_mels,
+        d_h=2 ** (min(config.n_layers, config.n_layers_per_cycle) - 1),
+        has_triton=cuda and importlib.util.find_spec("triton") is not None,
+    )
+    choice = choose(BACKENDS, facts, wanted)
+    log_choice("synthesis", choice)
+    if choice.backend.name == "triton":
+        return TritonRenderer(model, facts.dtype)
+    dtype = torch.float32 if dtype is None else dtype
+    if choice.backend.name == "cpu":
+        return CpuRenderer(model, dtype, DEFAULT_MEMORY if memory is None else memory)
+    return ReferenceRenderer(model, dtype)
