@@ -60,9 +60,7 @@ class RowAutoregressive(Bijection):
         z, log_derivative = self.elementwise(x, cond, estimator)
         return z, log_derivative.sum(dim=(1, 2))
 
-    def elementwise(
-        self, x: Tensor, cond: Any, estimator: RowEstimator
-    ) -> tuple[Tensor, Tensor]:
+    def elementwise(self, x: Tensor, cond: Any, estimator: RowEstimator) -> tuple[Tensor, Tensor]:
         """Like `forward`, with log|dz/dx| of every element (B, H, W) instead of its sum."""
         x = take_rows(x, self.order)
         if self.passthrough:
