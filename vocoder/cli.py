@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -88,6 +89,21 @@ def commands(context: click.Context) -> None:
     """From recordings to a trained flow vocoder to sound; and from images to flows over images."""
     if context.invoked_subcommand is None:
         click.echo(context.get_help())
+
+
+class _Size(click.ParamType):  # type: ignore[type-arg]
+    """A number of bytes with a unit: 512MB, 2GB, 1.5GiB."""
+
+    name = "size"
+
+    def convert(
+        self, value: str | int, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int:
+        match = re.fullmatch(r"\s*(\d+(?:\.\d*)?)\s*([KMGT])i?B?\s*", str(value), re.IGNORECASE)
+        if match is None:
+            self.fail(f"{value!r} is not a size; write 512MB or 2GB", param, ctx)
+        number, unit = match.groups()
+        return int(float(number) * 2 ** (10 * (1 + "KMGT".index(unit.upper()))))
 
 
 def _device_option(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -345,7 +361,9 @@ def sample(
 @click.option("--preset", help="What the mels are made with, whatever they say.")
 @click.option("--temperature", type=float, default=1.0, show_default=True, help="Of the noise.")
 @click.option("--seed", type=int, help="For the same audio again; by default fresh noise.")
-@click.option("--dtype", default="float32", show_default=True, help="To compute in; or bfloat16, …")
+@click.option("--dtype", help="To compute in, such as float64; by default the backend's own.")
+@click.option("--backend", help="reference, cpu or triton; by default the fastest that can run.")
+@click.option("--memory", type=_Size(), help="For an utterance on the CPU, such as 512MB.")
 @click.option("--batch-size", type=int, default=1, show_default=True, help="Utterances at once.")
 @_device_option
 def synthesize(
@@ -355,7 +373,9 @@ def synthesize(
     preset: str | None,
     temperature: float,
     seed: int | None,
-    dtype: str,
+    dtype: str | None,
+    backend: str | None,
+    memory: int | None,
     batch_size: int,
     device: str | None,
 ) -> None:
@@ -380,7 +400,7 @@ def synthesize(
     if name == voices.GRIFFIN_LIM and stated is not None:
         speaker = GriffinLimVocoder(stated, device=device, dtype=dtype)
     else:
-        speaker = load(name, device=device, dtype=dtype)
+        speaker = load(name, device=device, dtype=dtype, backend=backend, memory=memory)
     report = synthesis.synthesize_files(
         speaker,
         sources,
@@ -491,7 +511,14 @@ def presets() -> None:
 )
 @click.option("--budget", type=float, default=60.0, show_default=True, help="Seconds a line.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+@click.option(
+    "--kernels",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Check and time the GPU's kernels instead, into this folder; under ten minutes.",
+)
+@click.pass_context
 def benchmark(
+    context: click.Context,
     voice: str | None,
     device: str | None,
     seconds: tuple[float, ...],
@@ -499,6 +526,7 @@ def benchmark(
     crops: tuple[int, int],
     budget: float,
     as_json: bool,
+    kernels: Path | None,
 ) -> None:
     """Measure a voice on this machine; without one the published NanoFlow of 64 channels.
 
@@ -506,6 +534,13 @@ def benchmark(
     inverse, Griffin-Lim, and what the machine's own matrix product reaches.
     """
     import json
+
+    if kernels is not None:
+        from vocoder.kernels.gpu_check import check_gpu
+
+        check = check_gpu(kernels)
+        click.echo(check.table())
+        context.exit(0 if check.passed else 1)
 
     from vocoder.benchmark import benchmark as measure
     from vocoder.benchmark import format_table
