@@ -43,7 +43,7 @@ def test_flows_one_after_the_other_are_the_models_inverse(name: str, ragged: boo
         cond = cond.masked_fill(beyond[:, None, :, None], float("nan"))  # nobody may read it
     with kernels.use("reference"):
         for k in reversed(range(model.config.n_flows)):
-            rows = invert_flow(rows, cond, model.pack_flow(k), lengths=lengths)
+            rows = invert_flow(rows, cond, model.pack_flows()[k], lengths=lengths)
     for i, audio in enumerate(unfold_rows(rows)):
         n = z.shape[1] if frames is None else int(frames[i]) * model.hop_length
         torch.testing.assert_close(audio[:n], expected[i, :n], rtol=1e-10, atol=1e-10)
@@ -54,7 +54,7 @@ def call() -> tuple[Tensor, Tensor, FlowWeights]:
     """Return z, mel and weights of a small flow."""
     model = MODELS["nanoflow"]
     z = torch.randn(2, 6, 5, dtype=torch.float64)
-    return z, torch.randn(2, 6, 5, 4, dtype=torch.float64), model.pack_flow(0)
+    return z, torch.randn(2, 6, 5, 4, dtype=torch.float64), model.pack_flows()[0]
 
 
 def test_projected_conditioning_does_as_the_mel() -> None:

@@ -105,7 +105,7 @@ def test_float32_at_a_real_depth(n_height: int) -> None:
 
 def test_one_flow_equals_its_reference() -> None:
     model = AFFINE["nanoflow-cycle"]
-    weights = model.pack_flow(1)
+    weights = model.pack_flows()[1]
     generator = torch.Generator().manual_seed(0)
     z = torch.randn(2, 12, 9, generator=generator).double()
     cond = torch.randn(2, 12, 9, 4, generator=generator).double()

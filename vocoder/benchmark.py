@@ -188,7 +188,7 @@ def flop_per_sample(model: RowFlow) -> float:
     config = model.config
     C, K, L, H = config.channels, config.n_flows, config.n_layers, config.n_height
     layers = L * (K * 40 * C**2 + len(model.nets) * 4 * config.n_mels * C)
-    n_rows = len(model.pack_flow(0).visits)  # one less where the first is passed through
+    n_rows = len(model.pack_flows()[0].visits)  # one less where the first is passed through
     return (layers + 6 * K * C) * n_rows / H
 
 

@@ -232,13 +232,8 @@ class RowFlow(FlowModel):
         part = mel[..., first:last]
         return self._conditioning(part, (hi - lo) * H, lo * H - first * hop, lengths)
 
-    def pack_flow(self, index: int) -> FlowWeights:
-        """Return the weights of one flow, as `kernels.wavenet_row` takes them."""
-        net = self._net(index).pack()
-        return self._weights(index, net, self._flow_parameters()[index], projected=False)
-
     def pack_flows(self) -> list[FlowWeights]:
-        """Return the weights of every flow; those with one estimator share its tensors."""
+        """Return every flow as `kernels.wavenet_row` takes it; a shared estimator's tensors once."""
         nets = [self._net(k).pack() for k in range(len(self.nets))]
         flow_parameters = self._flow_parameters()
         return [
