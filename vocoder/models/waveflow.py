@@ -233,7 +233,7 @@ class RowFlow(FlowModel):
         return self._conditioning(part, (hi - lo) * H, lo * H - first * hop, lengths)
 
     def pack_flows(self) -> list[FlowWeights]:
-        """Return every flow as `kernels.wavenet_row` takes it; a shared estimator's tensors once."""
+        """Return every flow as `kernels.wavenet_row` takes it; shared tensors are packed once."""
         nets = [self._net(k).pack() for k in range(len(self.nets))]
         flow_parameters = self._flow_parameters()
         return [
