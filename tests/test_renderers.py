@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import numpy as np
 import pytest
 import torch
+from commands import assert_one_error_line, run_here
 from helpers import tiny_models
 from hypothesis import given
 from hypothesis import strategies as st
-from voices import TACOTRON2, some_mel, voice_models
+from voices import TACOTRON2, save_tiny_voice, some_mel, voice_models
 
 from vocoder import kernels
+from vocoder.audio import read_wav
 from vocoder.engine import FlowVocoder
 from vocoder.errors import VocoderError
 from vocoder.kernels.dispatch import ENVIRONMENT_VARIABLE, BackendError
@@ -138,3 +143,52 @@ def test_a_budget_too_small_is_refused_with_what_is_needed() -> None:
     voice = FlowVocoder(MODELS["nanoflow"], TACOTRON2, device="cpu", memory=2**18)
     with pytest.raises(VocoderError, match=r"memory 0 MB: this voice takes \d+ MB .*--memory"):
         voice.synthesize(some_mel(3000))
+
+
+# ---- on the command line ----
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--memory", "12"), ("'12' is not a size", "512MB")),
+        (("--memory", "1MB"), ("memory 1 MB", "--memory")),
+        (("--backend", "triton", "--device", "cpu"), ("'triton' cannot run", "not on a GPU")),
+        (("--backend", "tritn"), ("'tritn'", "did you mean 'triton'")),
+        (("--dtype", "bf16"), ("dtype 'bf16'", "bfloat16")),
+    ],
+)
+def test_what_cannot_be_is_one_line(
+    options: tuple[str, ...],
+    words: tuple[str, ...],
+    tmp_path: Path,
+    capfdbinary: pytest.CaptureFixture[bytes],
+) -> None:
+    voice = save_tiny_voice(tmp_path / "voice.safetensors")
+    np.save(tmp_path / "mel.npy", some_mel(2000).numpy())
+    command = ("synthesize", tmp_path / "mel.npy", "-o", tmp_path / "out.wav", "--voice", voice)
+    assert_one_error_line(run_here(capfdbinary, *command, *options), *words)
+    assert not (tmp_path / "out.wav").exists()
+
+
+def test_options_reach_the_engine(
+    tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    voice = save_tiny_voice(tmp_path / "voice.safetensors")
+    np.save(tmp_path / "mel.npy", some_mel(30).numpy())
+    audio = []
+    for name, options in (("a", ("--backend", "reference")), ("b", ("--memory", "24MB"))):
+        out = tmp_path / f"{name}.wav"
+        command = ("synthesize", tmp_path / "mel.npy", "-o", out, "--voice", voice, "--seed", "1")
+        assert run_here(capfdbinary, *command, *options).code == 0
+        audio.append(read_wav(out)[0])
+    np.testing.assert_allclose(*audio, rtol=0, atol=2 / 32768)
+
+
+def test_the_kernel_check_needs_a_gpu(
+    tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    result = run_here(capfdbinary, "benchmark", "--kernels", tmp_path / "check")
+    assert_one_error_line(result, "needs an NVIDIA GPU")
+    assert not (tmp_path / "check").exists()

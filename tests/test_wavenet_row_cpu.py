@@ -93,13 +93,13 @@ def test_items_of_a_padded_batch_come_out_as_alone(name: str) -> None:
 def test_float32_at_a_real_depth(n_height: int) -> None:
     """Eight layers with dilations up to 128, as all published voices have, and heads that act."""
     torch.manual_seed(0)
-    config = NanoFlowConfig(channels=8, n_height=n_height, n_flows=3, flow_embedding=8)
+    config = NanoFlowConfig(channels=8, n_height=n_height, n_flows=2, flow_embedding=8)
     model = NanoFlow(config)
     perturb(model.heads, size=0.1)
-    z, mel = case(model, 6, batch=1)
+    z, mel = case(model, 6, batch=1)  # 24 to 192 columns
     wanted = model.inverse(z, mel)
     assert wanted.std() > 0.5
-    for tile in (0, 1):
+    for tile in (0, 1 if n_height < 64 else 64):
         assert (invert(model, z, mel, tile) - wanted).abs().max() < 1e-4
 
 

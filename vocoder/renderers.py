@@ -15,7 +15,15 @@ from torch import Tensor
 
 from vocoder.errors import VocoderError
 from vocoder.flows.reshape import fold_rows, unfold_rows
-from vocoder.kernels.dispatch import AUTO, REFERENCE, BackendError, choose, log_choice, requested
+from vocoder.kernels.dispatch import (
+    AUTO,
+    REFERENCE,
+    BackendError,
+    check_name,
+    choose,
+    log_choice,
+    requested,
+)
 from vocoder.kernels.row_tiles import Tiles
 from vocoder.kernels.wavenet_row import BACKENDS, Call, cast_flows
 from vocoder.kernels.wavenet_row_cpu import RowInverter
@@ -203,9 +211,10 @@ def make_renderer(
         memory: the CPU's budget in bytes; None is 2 GiB.
 
     Raises:
+        VocoderError: there is no backend of that name.
         BackendError: the backend that was asked for cannot run.
     """
-    wanted = requested() if backend is None else backend
+    wanted = requested() if backend is None else check_name(backend, "backend")
     config, device = model.config, next(model.parameters()).device
     cuda = device.type == "cuda"
     if config.transform != "affine":

@@ -72,7 +72,7 @@ def use(name: str) -> Iterator[None]:
             raises BackendError when it is called.
     """
     global _requested
-    before, _requested = _requested, _known(name, "backend")
+    before, _requested = _requested, check_name(name, "backend")
     try:
         yield
     finally:
@@ -83,7 +83,7 @@ def requested() -> str:
     """Return the name asked for by `use`, else by the environment variable, else "auto"."""
     if _requested is not None:
         return _requested
-    return _known(os.environ.get(ENVIRONMENT_VARIABLE) or AUTO, ENVIRONMENT_VARIABLE)
+    return check_name(os.environ.get(ENVIRONMENT_VARIABLE) or AUTO, ENVIRONMENT_VARIABLE)
 
 
 def choose(backends: Sequence[Backend[Call]], call: Call, name: str) -> Choice[Call]:
@@ -122,7 +122,12 @@ def _log_once(op: str, name: str, reasons: str) -> None:
     _logger.info("%s runs on the %s backend%s", op, name, reasons)
 
 
-def _known(name: str, source: str) -> str:
+def check_name(name: str, source: str) -> str:
+    """Return a backend's name, or "auto".
+
+    Raises:
+        VocoderError: there is none of that name; the line starts with `source`.
+    """
     if name not in NAMES:
         hint = suggest(name, NAMES)
         raise VocoderError(f"{source} {name!r}: not one of {', '.join(NAMES)}{hint}")
