@@ -56,8 +56,8 @@ def load(
             operands with float32 sums for "triton", float32 for all others.
         backend: "reference", "cpu", "triton" or "auto"; None is what `kernels.use` or the variable
             VOCODER_BACKEND asks for, and else "auto", the fastest that can run.
-        memory: bytes that a synthesis on the CPU may take beside the voice, its mels and its audio;
-            None is 2 GiB. Long utterances keep to it without a seam.
+        memory: bytes that a synthesis on the CPU plans with, beside the voice, its mels and audio
+            and the upsampler's scratch; None is 2 GiB. Long utterances have no seam for it.
 
     Raises:
         VocoderError: there is no such voice, device or dtype, or the file is not a voice.

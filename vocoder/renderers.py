@@ -81,7 +81,8 @@ class CpuRenderer(Renderer):
     Args:
         model: folded.
         dtype: float32 or float64.
-        memory: bytes that a synthesis may take beside the model, its mels and its audio.
+        memory: bytes to plan with, beside the model, its mels and audio, and the upsampler's
+            scratch.
     """
 
     backend = "cpu"

@@ -111,6 +111,17 @@ def choose(backends: Sequence[Backend[Call]], call: Call, name: str) -> Choice[C
     raise BackendError(f"backend {name!r} cannot run: {reason}; use 'auto' or 'reference'")
 
 
+def refuse_card(device: str, capability: tuple[int, int], has_triton: bool) -> str | None:
+    """Say why no Triton kernel of ours can run on a device, whatever the call."""
+    if device != "cuda":
+        return f"the tensors are on the {device}, not on a GPU"
+    if capability < (8, 0):
+        return "the GPU is older than compute capability 8.0"
+    if not has_triton:
+        return "triton is not installed"
+    return None
+
+
 def log_choice(op: str, choice: Choice[Any]) -> None:
     """Say once for each op and backend what runs and why nothing faster does."""
     reasons = "".join(f"; not {name}: {reason}" for name, reason in choice.refusals.items())

@@ -16,7 +16,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vocoder.errors import VocoderError
-from vocoder.kernels.dispatch import REFERENCE, Backend, choose, log_choice, requested
+from vocoder.kernels.dispatch import (
+    REFERENCE,
+    Backend,
+    choose,
+    log_choice,
+    refuse_card,
+    requested,
+)
 
 
 @dataclass(frozen=True)
@@ -309,12 +316,8 @@ class Call:
 
 def refuse_triton(call: Call) -> str | None:
     """Say why the Triton kernels cannot compute a call."""
-    if call.device != "cuda":
-        return f"the tensors are on the {call.device}, not on a GPU"
-    if call.capability < (8, 0):
-        return "the GPU is older than compute capability 8.0"
-    if not call.has_triton:
-        return "triton is not installed"
+    if reason := refuse_card(call.device, call.capability, call.has_triton):
+        return reason
     if call.dtype not in (torch.float16, torch.bfloat16):
         return f"{str(call.dtype).removeprefix('torch.')} has no tensor cores; use autocast"
     if call.channels not in (64, 128):

@@ -15,7 +15,14 @@ import torch
 from torch import Tensor
 
 from vocoder.errors import VocoderError
-from vocoder.kernels.dispatch import REFERENCE, Backend, choose, log_choice, requested
+from vocoder.kernels.dispatch import (
+    REFERENCE,
+    Backend,
+    choose,
+    log_choice,
+    refuse_card,
+    requested,
+)
 from vocoder.kernels.gated_conv2d import GatedConvWeights, gated_conv2d_reference
 
 
@@ -253,12 +260,8 @@ def call_of(z: Tensor, weights: FlowWeights) -> Call:
 
 def refuse_triton(call: Call) -> str | None:
     """Say why the Triton kernels cannot compute a call."""
-    if call.device != "cuda":
-        return f"the tensors are on the {call.device}, not on a GPU"
-    if call.capability < (8, 0):
-        return "the GPU is older than compute capability 8.0"
-    if not call.has_triton:
-        return "triton is not installed"
+    if reason := refuse_card(call.device, call.capability, call.has_triton):
+        return reason
     if call.dtype not in (torch.float16, torch.bfloat16):
         return f"{str(call.dtype).removeprefix('torch.')} has no tensor cores; pack for float16"
     if call.z_dtype != torch.float32:
