@@ -1,0 +1,103 @@
+"""The command line: a command parses, calls one public function, prints.
+
+What a command needs is imported inside it, so that `vocoder --help` answers without torch.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+import click
+
+import vocoder
+from vocoder.cli import corpora, images, judging, models, speech
+from vocoder.config import suggest
+from vocoder.errors import VocoderError
+
+# What to do about the errors of the operating system that people meet.
+_REMEDIES = {
+    errno.ENOSPC: "free some space, or write elsewhere",
+    errno.EDQUOT: "free some space, or write elsewhere",
+    errno.EFBIG: "raise the limit (ulimit -f), or write elsewhere",
+    errno.EACCES: "change its permissions, or choose another place",
+    errno.EPERM: "change its permissions, or choose another place",
+    errno.EROFS: "choose a place that can be written to",
+    errno.ENOENT: "check the path",
+    errno.ENOTDIR: "check the path",
+    errno.EISDIR: "name a file",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run the command line and exit: 0 well, 2 after an error of the caller's, 130 after Ctrl-C."""
+    try:
+        code = commands.main(arguments, prog_name="vocoder", standalone_mode=False) or 0
+        sys.stdout.flush()
+    except click.exceptions.Abort:
+        code = 130
+    except click.ClickException as error:
+        code = _fail(error.format_message())
+    except OSError as error:
+        code = _fail(_explain(error))
+    except VocoderError as error:
+        code = _fail(str(error))
+    try:
+        sys.stdout.flush()
+    except OSError:
+        # The reader has gone or the disk is full, and has been reported: let the interpreter's own
+        # last flush go nowhere instead of complaining again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(code)
+
+
+def _fail(message: str) -> int:
+    click.echo(f"vocoder: error: {' '.join(message.split())}", err=True)
+    return 2
+
+
+def _explain(error: OSError) -> str:
+    name = f"{os.fspath(error.filename)!s}: " if error.filename is not None else ""
+    remedy = _REMEDIES.get(error.errno or 0)
+    return f"{name}{error.strerror or error}{f'; {remedy}' if remedy else ''}"
+
+
+class _Group(click.Group):
+    """A group that lists its commands in the order of work, and suggests for a misspelt one."""
+
+    def list_commands(self, context: click.Context) -> list[str]:
+        return list(self.commands)
+
+    def get_command(self, context: click.Context, name: str) -> click.Command:
+        if name not in self.commands:
+            hint = suggest(name, self.commands) or "; `vocoder --help` lists them"
+            raise click.UsageError(f"no command {name!r}{hint}")
+        return self.commands[name]
+
+
+@click.group(cls=_Group, invoke_without_command=True)
+@click.version_option(vocoder.__version__, prog_name="vocoder")
+@click.pass_context
+def commands(context: click.Context) -> None:
+    """From recordings to a trained flow vocoder to sound; and from images to flows over images."""
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
+
+
+for command in (  # in the order of work, in which `vocoder --help` lists them
+    corpora.preprocess,
+    models.train,
+    judging.evaluate,
+    images.sample,
+    speech.synthesize,
+    corpora.convert_mel,
+    models.import_,
+    models.recipes,
+    corpora.presets,
+    judging.benchmark,
+    models.info,
+):
+    commands.add_command(command)

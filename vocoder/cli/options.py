@@ -1,0 +1,47 @@
+"""What the commands share: options, types of options, tables."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import click
+
+
+class Size(click.ParamType):  # type: ignore[type-arg]
+    """A number of bytes with a unit: 512MB, 2GB, 1.5GiB."""
+
+    name = "size"
+
+    def convert(
+        self, value: str | int, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int:
+        """Return the bytes."""
+        match = re.fullmatch(r"\s*(\d+(?:\.\d*)?)\s*([KMGT])i?B?\s*", str(value), re.IGNORECASE)
+        if match is None:
+            self.fail(f"{value!r} is not a size; write 512MB or 2GB", param, ctx)
+        number, unit = match.groups()
+        return int(float(number) * 2 ** (10 * (1 + "KMGT".index(unit.upper()))))
+
+
+def device_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add --device."""
+    text = "cpu, cuda, cuda:1, …; by default a GPU where there is one."
+    return click.option("--device", help=text)(command)
+
+
+def refuse(context: click.Context, names: Sequence[str], reason: str) -> None:
+    """Refuse options that were given where they mean nothing."""
+    for name in names:
+        if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
+            raise click.UsageError(f"--{name.replace('_', '-')}: {reason}")
+
+
+def print_table(rows: Iterable[tuple[Any, Any]]) -> None:
+    """Print names and values in two columns."""
+    rows = [(str(name), value) for name, value in rows]
+    width = max((len(name) for name, _ in rows), default=0)
+    for name, value in rows:
+        text = f"{value:.6g}" if isinstance(value, float) else str(value)
+        click.echo(f"{name:<{width}}  {text}")

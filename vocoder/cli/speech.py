@@ -1,0 +1,78 @@
+"""Commands that speak: synthesize."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from vocoder.cli.options import Size, device_option
+
+
+@click.command()
+@click.argument("inputs", nargs=-1, required=True, metavar="IN...")
+@click.option("-o", "--out", required=True, help="A .wav file, a folder, or - for stdout.")
+@click.option("--voice", help="A checkpoint, a run folder, a shipped voice or griffin-lim.")
+@click.option("--preset", help="What the mels are made with, whatever they say.")
+@click.option("--temperature", type=float, default=1.0, show_default=True, help="Of the noise.")
+@click.option("--seed", type=int, help="For the same audio again; by default fresh noise.")
+@click.option("--dtype", help="To compute in, such as float64; by default the backend's own.")
+@click.option("--backend", help="reference, cpu or triton; by default the fastest that can run.")
+@click.option("--memory", type=Size(), help="For an utterance on the CPU, such as 512MB.")
+@click.option("--batch-size", type=int, default=1, show_default=True, help="Utterances at once.")
+@device_option
+def synthesize(
+    inputs: tuple[str, ...],
+    out: str,
+    voice: str | None,
+    preset: str | None,
+    temperature: float,
+    seed: int | None,
+    dtype: str | None,
+    backend: str | None,
+    memory: int | None,
+    batch_size: int,
+    device: str | None,
+) -> None:
+    """Turn mels, or recordings (copy synthesis), into WAV files.
+
+    IN is a mel (.npy, .npz, .pt, .safetensors), a recording (.wav, .flac, .ogg), a folder of
+    either, a corpus from `preprocess`, a .txt list of files, or - for .npy on standard input.
+    "× real time" is seconds of audio made per second of computing, reading and writing left out.
+    """
+    from vocoder import synthesis, voices
+    from vocoder.engine import GriffinLimVocoder, Vocoder, load
+    from vocoder.presets import get_preset
+
+    sources = synthesis.collect_sources(inputs, sys.stdin.buffer)
+    to_stdout = out == synthesis.STANDARD_STREAM
+    if to_stdout and len(sources) > 1:
+        raise click.UsageError(f"-o -: standard output takes one input, not {len(sources)}")
+    outputs = [sys.stdout.buffer] if to_stdout else synthesis.plan_outputs(sources, out)
+    stated = None if preset is None else get_preset(preset)
+    name, reason = (voice, None) if voice is not None else voices.default_voice()
+    speaker: Vocoder
+    if name == voices.GRIFFIN_LIM and stated is not None:
+        speaker = GriffinLimVocoder(stated, device=device, dtype=dtype)
+    else:
+        speaker = load(name, device=device, dtype=dtype, backend=backend, memory=memory)
+    report = synthesis.synthesize_files(
+        speaker,
+        sources,
+        outputs,
+        preset=stated,
+        temperature=temperature,
+        seed=seed,
+        batch_size=batch_size,
+    )
+    for file, n_clipped in report.clipped.items():
+        click.echo(f"vocoder: {file}: {n_clipped} samples were clipped", err=True)
+    if reason is not None:
+        click.echo(f"vocoder: voice {name}, the default: {reason}", err=True)
+    files = "file" if report.n_files == 1 else "files"
+    click.echo(
+        f"vocoder: {report.n_files} {files}, {report.audio_seconds:.2f} s of audio in "
+        f"{report.compute_seconds:.2f} s: {report.times_real_time:.2f} × real time "
+        f"({speaker.name}, {speaker.device})",
+        err=True,
+    )
