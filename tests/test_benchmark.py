@@ -13,10 +13,12 @@ from commands import assert_one_error_line, run_here
 from voices import save_tiny_voice
 
 from vocoder import measuring
-from vocoder.benchmark import BF16, CHECKPOINTED, benchmark, flop_per_sample, format_table
+from vocoder.benchmark import DEFAULT_RECIPE, benchmark, format_table
 from vocoder.errors import VocoderError
 from vocoder.models.nanoflow import NanoFlow, NanoFlowConfig
 from vocoder.models.waveflow import WaveFlow, WaveFlowConfig
+from vocoder.recipe import load_recipe
+from vocoder.voice_benchmark import BF16, CHECKPOINTED, flop_per_sample
 
 CPU = torch.device("cpu")
 QUICK: dict[str, Any] = {"seconds": (0.05,), "batch_sizes": (1, 2), "crops": (1, 512)}
@@ -64,6 +66,29 @@ def test_every_path_is_measured(tmp_path: Path) -> None:
     table = format_table(result)
     assert result["device"] in table
     assert all(work in table for work in by_work)
+
+
+def test_images_are_trained_and_sampled() -> None:
+    """A recipe by name: mAR-SCF's sampling beside the published loop, Glow has no such loop."""
+    sampled_by = {}
+    for recipe in ("digits/marscf", "digits/glow"):
+        result = benchmark(recipe, device="cpu", batch_sizes=(2, 1), budget=1e-6)
+        assert result["model"] == f"{recipe}, untrained"
+        assert result["rate"] == "images/s"
+        lines = {(line["work"], line["by"]): line for line in result["lines"]}
+        for n in (1, 2):
+            for by in ("reference", "checkpointed"):
+                assert (f"training step, {n} x 1x8x8", by) in lines
+        line = lines["training step, 1 x 1x8x8", "checkpointed"]
+        assert line["rate"] == pytest.approx(1 / line["seconds"])
+        assert lines["sampling, 2 x 1x8x8", "ours"]["seconds"] is None  # predicted to take longer
+        sampled_by[recipe] = {by for work, by in lines if work.startswith("sampling")}
+        assert "images/s" in format_table(result)
+    assert sampled_by == {"digits/marscf": {"ours", "reference"}, "digits/glow": {"ours"}}
+
+
+def test_default_is_the_published_nanoflow_of_64_channels() -> None:
+    assert load_recipe(DEFAULT_RECIPE).config == NanoFlowConfig()
 
 
 def test_what_would_take_too_long_is_left_out(tmp_path: Path) -> None:

@@ -24,8 +24,8 @@ LAYERS = [
     ["training", "voices"],
     ["renderers"],
     ["engine"],
-    ["synthesis", "evaluation", "sampling", "benchmark"],
-    ["image_evaluation"],
+    ["synthesis", "evaluation", "sampling", "voice_benchmark", "image_benchmark"],
+    ["image_evaluation", "benchmark"],
     ["cli"],
     ["__main__"],
 ]

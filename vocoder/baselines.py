@@ -1,10 +1,13 @@
-"""What the engine is measured against: the inverse of the published code, written plainly.
+"""What sampling is measured against: the inverses of the published code, written plainly.
 
-The published fast inverse keeps the past rows of each layer and convolves them with `F.conv2d`,
-channels first, every row anew. Weight norm is folded and the conditioning is projected for all rows
-at once; nothing else is prepared. Source: L0SG/NanoFlow and L0SG/WaveFlow.
+Of voices: the published fast inverse keeps the past rows of each layer and convolves them with
+`F.conv2d`, channels first, every row anew. Weight norm is folded and the conditioning is projected
+for all rows at once; nothing else is prepared. Source: L0SG/NanoFlow and L0SG/WaveFlow.
 
 Unlike there, any height dilation will do, the model is only read, and the output is not cut.
+
+Of autoregressive priors: the published loop convolves each channel and the embedding anew, with
+`F.conv2d`. Source: visinf/mar-scf; unlike there, the state is carried from channel to channel.
 """
 
 from __future__ import annotations
@@ -16,9 +19,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vocoder.flows.autoregressive import RowAutoregressive
+from vocoder.flows.base import Bijection
 from vocoder.flows.reshape import fold_rows, unfold_rows
 from vocoder.models.nanoflow import NanoFlow
 from vocoder.models.waveflow import RowFlow
+from vocoder.nets.channel_prior import ChannelPrior
 from vocoder.nets.wavenet2d import FlowParameters
 
 
@@ -89,3 +94,41 @@ def _invert_flow(
         log_s, t = params[:, :, 0].unbind(dim=1)
         row = x[:, r] = (z[:, r] - t) * (-log_s).exp()
     return x
+
+
+class PublishedChannelPrior(Bijection):
+    """A `ChannelPrior` whose inverse is computed the way the published code computes it.
+
+    Args:
+        prior: computes the other direction; only read.
+    """
+
+    def __init__(self, prior: ChannelPrior) -> None:
+        super().__init__()
+        self.prior = prior
+
+    def forward(self, z: Tensor, given: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Return eps (B, C2, H, W) and the log-determinant (B,)."""
+        return self.prior(z, given)
+
+    def inverse(self, eps: Tensor, given: Tensor | None) -> Tensor:
+        """Return z, one channel after the other."""
+        prior: Any = self.prior
+        previous = torch.zeros_like(eps[:, :1])
+        state = previous.expand(-1, prior.front.out_channels, -1, -1)
+        states = [(state, state)] * len(prior.lstm.layers)
+        z = []
+        for noise in eps.split(1, dim=1):
+            x = previous if given is None else torch.cat([previous, prior.embed(given)], dim=1)
+            x = prior.front(x)
+            for i, layer in enumerate(prior.lstm.layers):
+                h, c = states[i]
+                gates = layer.from_input(x) + layer.from_state(h)
+                i_gate, f_gate, g_gate, o_gate = gates.chunk(4, dim=1)
+                c = f_gate.sigmoid() * c + i_gate.sigmoid() * g_gate.tanh()
+                x = o_gate.sigmoid() * c.tanh()
+                states[i] = (x, c)
+            mean, log_std = prior.split_moments(prior.head(x))
+            previous = mean.unsqueeze(1) + noise * log_std.unsqueeze(1).exp()
+            z.append(previous)
+        return torch.cat(z, dim=1)

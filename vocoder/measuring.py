@@ -12,6 +12,8 @@ from statistics import median
 
 import torch
 
+OURS, REFERENCE = "ours", "reference"  # paths that many works have
+
 _ROUNDS = 5
 
 
@@ -28,6 +30,25 @@ class Measurement:
     seconds: float
     n_runs: int
     peak_bytes: int | None
+
+
+@dataclass(frozen=True)
+class Work:
+    """What the paths are compared on.
+
+    Args:
+        name: for the table.
+        paths: by name, what to run.
+        amount: seconds of audio, or images, that it makes or learns from; None for the op.
+        size: what its time grows with, to predict it from smaller works.
+        flop: as written; None where it is not counted.
+    """
+
+    name: str
+    paths: Mapping[str, Callable[[], object]]
+    amount: float | None
+    size: float
+    flop: float | None
 
 
 def compare(

@@ -80,16 +80,16 @@ def evaluate(
 
 
 @click.command()
-@click.argument("voice", required=False)
+@click.argument("model", required=False)
 @device_option
 @click.option(
     "--seconds", multiple=True, type=float, default=(1.0, 10.0), show_default=True, help="Of audio."
 )
 @click.option(
-    "--batch-size", multiple=True, type=int, default=(1, 16), show_default=True, help="Utterances."
+    "--batch-size", multiple=True, type=int, default=(1, 16), show_default=True, help="At once."
 )
 @click.option(
-    "--crops", type=(int, int), default=(4, 16_000), show_default=True, help="And their samples."
+    "--crops", type=(int, int), default=(4, 16_000), show_default=True, help="Of a voice."
 )
 @click.option("--budget", type=float, default=60.0, show_default=True, help="Seconds a line.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
@@ -101,7 +101,7 @@ def evaluate(
 @click.pass_context
 def benchmark(
     context: click.Context,
-    voice: str | None,
+    model: str | None,
     device: str | None,
     seconds: tuple[float, ...],
     batch_size: tuple[int, ...],
@@ -110,10 +110,12 @@ def benchmark(
     as_json: bool,
     kernels: Path | None,
 ) -> None:
-    """Measure a voice on this machine; without one the published NanoFlow of 64 channels.
+    """Measure a checkpoint or a recipe's model on this machine; by default ljspeech/nanoflow-r64.
 
-    The layer op, a training step and synthesis, beside the plain reference path, the published
-    inverse, Griffin-Lim, and what the machine's own matrix product reaches.
+    Of voices, the layer op, a training step (of --crops, a number and their length) and synthesis,
+    beside the plain reference path, the published inverse, Griffin-Lim, and what the machine's own
+    matrix product reaches. Of image models, a training step, with checkpointing too, and sampling,
+    both of --batch-size images.
     """
     import json
 
@@ -128,7 +130,7 @@ def benchmark(
     from vocoder.benchmark import format_table
 
     result = measure(
-        voice,
+        model,
         device=device,
         seconds=seconds,
         batch_sizes=batch_size,

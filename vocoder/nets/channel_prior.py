@@ -79,7 +79,7 @@ class ChannelPrior(Bijection):
         front = self.front.weight[:, :1]
         read = F.conv2d(before.reshape(C2 * B, 1, H, W), front, padding="same")
         states = self.lstm(read.unflatten(0, (C2, B)) + self._constant(given))
-        moments = self._moments(self.head(states.flatten(0, 1)))
+        moments = self.split_moments(self.head(states.flatten(0, 1)))
         mean, log_std = (moment.view(C2, B, H, W).transpose(0, 1) for moment in moments)
         return mean, log_std
 
@@ -90,7 +90,7 @@ class ChannelPrior(Bijection):
             steps = channel_steps(self.front.weight[:, :1], self.lstm, self.head, constant)
             z: list[Tensor] = []
             for noise in eps.unbind(1):
-                mean, log_std = self._moments(steps.step(z[-1] if z else None))
+                mean, log_std = self.split_moments(steps.step(z[-1] if z else None))
                 z.append(mean + noise * log_std.exp())
             return torch.stack(z, dim=1)
 
@@ -108,7 +108,7 @@ class ChannelPrior(Bijection):
             self.embed(given), self.front.weight[:, 1:], self.front.bias, padding="same"
         )
 
-    def _moments(self, raw: Tensor) -> tuple[Tensor, Tensor]:
+    def split_moments(self, raw: Tensor) -> tuple[Tensor, Tensor]:
         """Return mean and log_std (B, H, W) for the head's output (B, 2, H, W)."""
         mean, log_std = raw.unbind(1)
         if not self.parity:
