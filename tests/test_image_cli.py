@@ -64,7 +64,7 @@ def test_train_evaluate_sample_on_digits(run, tmp_path):
     assert result.code == 0, result.err
     assert re.search(r"vocoder: 9 images of 1x8x8 in \S+ s: \S+ images/s", result.err)
     with Image.open(tmp_path / "out/x.png") as picture:
-        assert picture.size == (28, 28)
+        assert picture.size == (4 * 28, 4 * 28)  # enlarged
 
 
 def test_the_same_samples_again(run, model, tmp_path):

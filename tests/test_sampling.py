@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from helpers import perturb, save_images, tiny_image_recipe
@@ -122,7 +123,10 @@ def test_the_grid(path: Path, data: Path, tmp_path: Path, show, n_images, column
     )
     assert (report.n_images, report.n_non_finite, report.size) == (n_images, 0, "1x4x8")
     with Image.open(tmp_path / "deep/x.png") as picture:
-        assert picture.size == (columns * 10 - 2, n_images // columns * 6 - 2)
+        # Images of 8 pixels and a gap of 2, and each pixel a square of 4 × 4.
+        assert picture.size == (4 * (columns * 10 - 2), 4 * (n_images // columns * 6 - 2))
+        pixels = np.asarray(picture)
+    assert np.array_equal(pixels[::4, ::4].repeat(4, axis=0).repeat(4, axis=1), pixels)
 
 
 def test_non_finite_samples_are_counted_and_shown(path: Path, tmp_path: Path) -> None:

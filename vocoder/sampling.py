@@ -24,6 +24,7 @@ Course = Literal["linear", "spherical"]
 # Through the model at once; an autoregressive prior takes many small steps, whatever the batch.
 BATCH_SIZE = 64
 WAY = 8  # images of an interpolation
+LEGIBLE = 32  # pixels that a side of an image has at least in a picture
 
 
 class ImageModel:
@@ -150,6 +151,8 @@ def sample_grid(
 ) -> Report:
     """Draw pictures into one PNG file, -0.5 black and 0.5 white whatever they hold.
 
+    Small images are enlarged, each pixel to a square.
+
     Args:
         path: a checkpoint or run folder.
         out: the PNG file.
@@ -183,5 +186,7 @@ def sample_grid(
             x, columns = model.interpolate(ends, WAY, show), WAY
     seconds = time.perf_counter() - started
     out.parent.mkdir(parents=True, exist_ok=True)
-    write_png(out, grid(x, model.images.n_values, n_columns=columns))
+    pixels = grid(x, model.images.n_values, n_columns=columns)
+    enlargement = -(-LEGIBLE // max(x.shape[2:]))
+    write_png(out, pixels.repeat(enlargement, axis=0).repeat(enlargement, axis=1))
     return Report(len(x), count_non_finite(x), shape_text(model.images.shape), seconds)
