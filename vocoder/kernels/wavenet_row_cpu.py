@@ -5,6 +5,9 @@ convolution (`winograd`), the skip path (folded into the projection), layer 0 (o
 nine samples), the last residual, the rows above the first, and every factor and bias that fits
 into a matrix. tanh(a) is taken as 2 σ(2a) − 1, since torch's σ is three times as fast as its tanh.
 
+What it saves in overhead: a layer's step on a row is some twenty operations between the same few
+buffers in every flow, so their views are made once (`_LayerStep`), and nothing is allocated.
+
 Nothing is flipped or copied for the order of rows, and the model is only read.
 """
 
@@ -25,8 +28,9 @@ from vocoder.kernels.winograd import F2, F4, MIDDLE, Filtering, choose_filtering
 Mel = Callable[[int, int], Tensor]
 """Columns [lo, hi) of the upsampled mel, as rows in natural order: (B, H, hi − lo, M)."""
 
-_SLOTS = 4  # of a queue: three rows in use, and room for a fourth, so that they move rarely
+_ROWS = 3  # that a convolution reaches
 _FEATURES = 12  # of layer 0: 3 × 3 samples, and which of the 3 columns lie inside
+_MOST_STEPS = 512  # layer steps kept at a time: in tiles, the ends of an utterance need many
 
 
 class RowInverter:
@@ -39,7 +43,7 @@ class RowInverter:
     def __init__(self, flows: Sequence[FlowWeights]) -> None:
         shared: dict[int, _SharedLayer] = {}
         self.flows = [_Flow(weights, shared) for weights in reversed(flows)]
-        self.shares_estimator = len(shared) < len(flows[0].layers)
+        self.shares_estimator = len(shared) < len(flows) * len(flows[0].layers)
         self.channels = flows[0].channels
         self.dilations = flows[0].dilations
         self.dtype = flows[0].dtype
@@ -69,7 +73,7 @@ class RowInverter:
             keep = tiles.lag * (self.n_rows + 1 + 2 * max(d_h for d_h, _ in self.dilations))
         n_bands = self.flows[0].layers[0].shared.cond.shape[0]
         queues = sum(
-            d_h * 4 * C * filtering.n_products / filtering.m
+            d_h * _ROWS * C * filtering.n_products / filtering.m
             for d_h, d_w in self.dilations[1:]
             for filtering in [_filtering(d_w, width, tiles.lag)]
         )
@@ -132,12 +136,16 @@ class _SharedLayer:
         self.cond = (cond * _doubled_tanh(cond)).contiguous()
         self._factors: dict[Filtering, Tensor] = {}
 
-    def factors(self, filtering: Filtering) -> Tensor:
-        """Return the factors (P, 3C, 2C) of the three row taps, the oldest row first."""
+    def factors(self, filtering: Filtering, taps: slice) -> Tensor:
+        """Return the factors (P, taps · C, 2C) of some of the row taps 0, 1, 2, 0, 1.
+
+        Tap 0 is that of the oldest row. See `_Queue.window` for why two of them come twice.
+        """
         if filtering not in self._factors:
-            taps = self.taps[:, 1:2] if filtering is MIDDLE else self.taps
-            self._factors[filtering] = filtering.factors(taps).flatten(1, 2).contiguous()
-        return self._factors[filtering]
+            kept = self.taps[:, 1:2] if filtering is MIDDLE else self.taps
+            factors = filtering.factors(kept)
+            self._factors[filtering] = torch.cat([factors, factors[:, :2]], dim=1)
+        return self._factors[filtering][:, taps].flatten(1, 2)
 
 
 class _FlowLayer:
@@ -227,8 +235,8 @@ class _Queue:
     """The transformed rows that a layer's convolution still reaches.
 
     Rows d_h apart make up one ring, in which the height dilation is 1. A ring keeps its rows side
-    by side, so that the product over three rows is one: (tiles × 3C) @ (3C × 2C). The newest row
-    lies in the last slot or the last but one; every other row, two slots move to the front.
+    by side, so that the product over three rows is one: (tiles × 3C) @ (3C × 2C). Each new row
+    takes the slot of the oldest.
 
     Args:
         filtering: of the row.
@@ -246,22 +254,27 @@ class _Queue:
             self.d_w = width  # no neighbours, so that any dilation is the same
         self.block = filtering.m * self.d_w
         B, C = like.shape[0], like.shape[-1]
-        size = (filtering.n_products, B, -(-width // self.block), self.d_w, _SLOTS, C)
+        size = (filtering.n_products, B, -(-width // self.block), self.d_w, _ROWS, C)
         self.rings = [like.new_empty(size) for _ in range(self.d_h)]
 
-    def push(self, row: int, h: Tensor, column: int, blocks: range) -> None:
-        """Add columns of one of the network's rows, which come in turn.
+    def kind(self, row: int) -> int:
+        """Return the first row that finds its queue as this one does: they come in cycles."""
+        start, cycle = 2 * self.d_h, _ROWS * self.d_h
+        return row if row < start else start + (row - start) % cycle
+
+    def bind_push(
+        self, row: int, h: Tensor, column: int, blocks: range, scratch: Tensor
+    ) -> Callable[[], None]:
+        """Return what adds columns of one of the network's rows, which come in turn.
 
         Args:
             row: counted from 0; the rows above are zero.
             h: (B, columns, C), with the neighbours that the filter reaches on both sides.
             column: of h, at which the blocks start.
             blocks: of the queue, that the columns become.
+            scratch: see `Filtering.bind`.
         """
         ring = self.rings[row % self.d_h][:, :, blocks.start : blocks.stop]
-        position = row // self.d_h
-        if position >= 2 and position % 2 == 0:
-            ring[..., :2, :] = ring[..., 2:, :]
         B, C = h.shape[0], h.shape[2]
         halo = 0 if self.filtering is MIDDLE else self.d_w
         inputs = h.as_strided(
@@ -269,20 +282,140 @@ class _Queue:
             (self.d_w * C, h.stride(0), self.block * C, C, 1),
             (column - halo) * C,
         )
-        self.filtering.transform(inputs, ring[..., 2 + position % 2, :])
+        out = ring[..., row // self.d_h % _ROWS, :]
+        return self.filtering.bind(inputs, out, scratch)
 
-    def window(self, row: int, blocks: range) -> Tensor:
-        """Return the rows that reach `row`, the oldest first: (P, B · blocks · d, rows · C)."""
+    def window(self, row: int, blocks: range) -> tuple[Tensor, slice]:
+        """Return the rows that reach `row`: (P, B · blocks · d, rows · C), and their taps.
+
+        They come as they lie: in the slots 0, 1, 2 are the taps 0, 1, 2, or 2, 0, 1, or 1, 2, 0,
+        each of which is a part of 0, 1, 2, 0, 1.
+        """
         ring = self.rings[row % self.d_h]
         position = row // self.d_h
-        n_rows = min(position, 2) + 1
+        n_rows = min(position + 1, _ROWS)
         P, B, n_blocks, d, _, C = ring.shape
         assert B == 1 or len(blocks) == n_blocks  # items and blocks are one axis
-        return ring.as_strided(
+        rows = ring.as_strided(
             (P, B * len(blocks) * d, n_rows * C),
-            (ring.stride(0), _SLOTS * C, 1),
-            blocks.start * ring.stride(2) + (3 + position % 2 - n_rows) * C,
+            (ring.stride(0), _ROWS * C, 1),
+            blocks.start * ring.stride(2),
         )
+        first = _ROWS - 1 - position % _ROWS
+        return rows, slice(first, first + n_rows)
+
+
+class _Workspace:
+    """Buffers that every layer's step overwrites.
+
+    Args:
+        n_products: of all tiles of a row, or what a transform needs, whichever is more.
+        n_columns: of all items.
+        like: a tensor (..., C) of the type wanted.
+    """
+
+    def __init__(self, n_products: int, n_columns: int, like: Tensor) -> None:
+        C = like.shape[-1]
+        self.channels = C
+        self.products = like.new_empty(n_products * 2 * C)
+        self._a = like.new_empty(n_columns * 2 * C)
+        self._gated = like.new_empty(n_columns * C)
+        self._mixed = like.new_empty(n_columns * (C + 2))
+
+    def gate(self, n: int) -> tuple[Tensor, Callable[[], Tensor]]:
+        """Return the pre-activations a (n, 2C) to be filled, and what then gates them.
+
+        It returns −tanh(a[..C] / 2) · σ(a[C..]) = σ(b) − 2 σ(a) σ(b) as (n, C), and overwrites a.
+        """
+        C = self.channels
+        a = self._a[: n * 2 * C].view(n, 2 * C)
+        gated = self._gated[: n * C].view(n, C)
+        tanh, sigmoid = a.chunk(2, dim=1)
+
+        def run() -> Tensor:
+            torch.sigmoid(a, out=a)
+            return torch.addcmul(sigmoid, tanh, sigmoid, value=-2, out=gated)
+
+        return a, run
+
+    def mixed(self, n: int, width: int) -> Tensor:
+        """Return room for (n, width), a gated row times a layer's `mix`."""
+        return self._mixed[: n * width].view(n, width)
+
+
+class _LayerStep:
+    """A layer's step on the rows of one kind: its views of the buffers, for every flow.
+
+    Args:
+        queue: of the layer.
+        window: of the row.
+        left: columns to the left of the window that go into the queue as well.
+        n: columns of the window that the layer computes.
+        h: see `_Inversion`, as are the others.
+        margin: column of h at which the window starts.
+        params: (log_s, t).
+        workspace: to compute in.
+        last: the layer has no residual.
+    """
+
+    def __init__(
+        self,
+        queue: _Queue,
+        window: _Window,
+        left: int,
+        n: int,
+        h: Tensor,
+        margin: int,
+        params: Tensor,
+        workspace: _Workspace,
+        last: bool,
+    ) -> None:
+        B, _, C = h.shape
+        filtering, d = queue.filtering, queue.d_w
+        m, P = filtering.m, filtering.n_products
+        n_blocks, first = -(-n // queue.block), (window.lo - window.origin) // queue.block
+        n_tiles, columns = B * n_blocks * d, n_blocks * queue.block
+        self.shape = (n_blocks, m, d)
+        self.push = queue.bind_push(
+            window.row,
+            h,
+            margin - left,
+            range(first - left // queue.block, first + n_blocks),
+            workspace.products,
+        )
+        self.filtering = filtering
+        self.rows, self.taps = queue.window(window.row, range(first, first + n_blocks))
+        self.products = workspace.products[: P * n_tiles * 2 * C].view(P, n_tiles, 2 * C)
+        self.biased = self.products[filtering.ones]
+        self.flat_products = self.products.view(P, n_tiles * 2 * C)
+        self.outputs = filtering.output_matrix(h)
+        a, self.gate = workspace.gate(m * n_tiles)
+        self.a = a.view(m, n_tiles * 2 * C)
+        width = 2 if last else C + 2
+        self.mixed = workspace.mixed(m * n_tiles, width)
+        in_order = self.mixed.view(m, B, n_blocks, d, width).permute(1, 2, 0, 3, 4)
+        self.to_params = in_order[..., -2:]
+        self.params = params[:, :columns].unflatten(1, self.shape)
+        self.to_h = in_order[..., :C]
+        self.h = h[:, margin : margin + columns]
+        self.h_tiles = self.h.unflatten(1, self.shape)
+
+    def __call__(self, layer: _FlowLayer, cond: Tensor) -> None:
+        """Add the layer's outputs to h and to the parameters.
+
+        Args:
+            layer: of the flow.
+            cond: its projected conditioning (m, tiles · 2C).
+        """
+        factors = layer.shared.factors(self.filtering, self.taps)
+        torch.bmm(self.rows, factors, out=self.products)
+        self.biased.add_(layer.bias)
+        torch.addmm(cond, self.outputs, self.flat_products, out=self.a)
+        torch.mm(self.gate(), layer.mix, out=self.mixed)
+        self.params.add_(self.to_params)
+        if layer.res_bias is not None:
+            self.h_tiles.add_(self.to_h)
+            self.h.add_(layer.res_bias)
 
 
 class _Conditioning:
@@ -298,7 +431,7 @@ class _Conditioning:
         self.start = start
 
     def project(self, shared: _SharedLayer, visit: int, lo: int, shape: Sequence[int]) -> Tensor:
-        """Return (m, B · blocks · d, 2C) for natural row `visit` from column `lo` on.
+        """Return (m, B · blocks · d · 2C) for natural row `visit` from column `lo` on.
 
         Args:
             shared: the layer.
@@ -309,7 +442,7 @@ class _Conditioning:
         n_columns = math.prod(shape)
         rows = self.rows[:, visit, lo - self.start :][:, :n_columns]
         rows = F.pad(rows, (0, 0, 0, n_columns - rows.shape[1])).unflatten(1, shape)
-        return rows.permute(2, 0, 1, 3, 4).flatten(1, 3) @ shared.cond
+        return (rows.permute(2, 0, 1, 3, 4).flatten(1, 3) @ shared.cond).flatten(1)
 
 
 class _Inversion:
@@ -351,6 +484,13 @@ class _Inversion:
             _Queue(_filtering(dilation[1], W, lag), dilation, span, self.h)
             for dilation in dilations[1:]
         ]
+        n_columns = self.h.shape[1] - self.margin
+        share = max([q.filtering.n_products / q.filtering.m for q in self.queues], default=0.0)
+        self.workspace = _Workspace(
+            B * math.ceil(share * (n_columns + max(self.keep))), B * n_columns, self.h
+        )
+        self.params = z.new_zeros(B, n_columns, 2)  # (log_s, t)
+        self.steps: dict[tuple[int, ...], _LayerStep] = {}
         # What a tile leaves for the next one: the end of each layer's input at each step.
         self.strips: dict[tuple[int, int], Tensor] = {}
         self.projected: list[list[Tensor]] | None = None
@@ -396,60 +536,67 @@ class _Inversion:
 
         n = ends[0] - lo
         features = self._features(flow, row, lo, n)
-        a = torch.addmm(
-            conditioning(0, 1, 1, n)[0],
+        a, gate = self.workspace.gate(B * n)
+        torch.addmm(
+            conditioning(0, 1, 1, n).view(B * n, 2 * C),
             features.flatten(0, 1),
             flow.opener.matrices[min(row, 2)],
+            out=a,
         )
-        mixed = (_negative_gate(a) @ flow.layers[0].mix).unflatten(0, (B, n))
-        params = F.pad(mixed[..., -2:] + flow.out_bias, (0, 0, 0, self.h.shape[1] - n))
+        mix = flow.layers[0].mix
+        mixed = torch.mm(gate(), mix, out=self.workspace.mixed(B * n, mix.shape[1]))
+        mixed = mixed.unflatten(0, (B, n))
+        torch.add(mixed[..., -2:], flow.out_bias, out=self.params[:, :n])
         if self.queues:
             h = self.h[:, self.margin : self.margin + n]
             torch.baddbmm(mixed[..., :C], features, flow.opener.front.expand(B, -1, -1), out=h)
             self._cut(n)
-        for index, (layer, queue) in enumerate(zip(flow.layers[1:], self.queues, strict=True), 1):
-            m, d = queue.filtering.m, queue.d_w
-            n_blocks = -(-(ends[index] - lo) // queue.block)
-            rows = self._push(index, window, n_blocks)
-            factors = layer.shared.factors(queue.filtering)[:, -rows.shape[2] :]
-            products = torch.bmm(rows, factors)
-            products[queue.filtering.ones] += layer.bias
-            outputs = queue.filtering.output_matrix(products)
-            cond_row = conditioning(index, n_blocks, m, d)
-            a = torch.addmm(cond_row.flatten(1), outputs, products.flatten(1))
-            mixed = _negative_gate(a.view(-1, 2 * C)) @ layer.mix
-            mixed = mixed.view(m, B, n_blocks, d, -1).permute(1, 2, 0, 3, 4)
-            columns, tiles = n_blocks * queue.block, (n_blocks, m, d)
-            params[:, :columns].unflatten(1, tiles).add_(mixed[..., -2:])
-            if layer.res_bias is not None:
-                h = self.h[:, self.margin : self.margin + columns]
-                h.unflatten(1, tiles).add_(mixed[..., :C])
-                h += layer.res_bias
-                self._cut(ends[index] - lo)
-        log_s, t = params[:, : ends[-1] - lo].unbind(-1)
+        for index, layer in enumerate(flow.layers[1:], 1):
+            step = self._push(index, window, ends[index] - lo)
+            step(layer, conditioning(index, *step.shape))
+            self._cut(ends[index] - lo)
+        log_s, t = self.params[:, : ends[-1] - lo].unbind(-1)
         x = self.x[:, visit, lo + 1 : ends[-1] + 1]
         x.sub_(t).mul_(log_s.neg_().exp_())
         if self.beyond is not None:
             x.masked_fill_(self.beyond, 0)
 
-    def _push(self, index: int, window: _Window, n_blocks: int) -> Tensor:
-        """Add a layer's input to its queue; return the rows of `n_blocks` that now reach it.
+    def _push(self, index: int, window: _Window, n: int) -> _LayerStep:
+        """Add a layer's input to its queue; return the step that computes n columns of the window.
 
         In tiles, the row's strip goes along: what later rows, whose windows start further left,
         need of it. It comes from the tile before, and the next tile gets its own.
         """
-        queue, keep = self.queues[index - 1], self.keep[index]
+        keep = self.keep[index]
         if self.tiles.lag:
             length = keep + self.inverter.dilations[index][1]
             strip = self.strips.pop((window.step, index), None)
             self.h[:, self.margin - length : self.margin] = 0 if strip is None else strip
             stop = self.margin + window.hi - window.lo
             self.strips[window.step, index] = self.h[:, stop - length : stop].clone()
-        left = min(keep, window.lo)
-        first = (window.lo - window.origin) // queue.block
-        blocks = range(first - left // queue.block, first + n_blocks)
-        queue.push(window.row, self.h, self.margin - left, blocks)
-        return queue.window(window.row, range(first, first + n_blocks))
+        step = self._step(index, window, min(keep, window.lo), n)
+        step.push()
+        return step
+
+    def _step(self, index: int, window: _Window, left: int, n: int) -> _LayerStep:
+        """Return a layer's step, made at the first row of its kind."""
+        queue = self.queues[index - 1]
+        key = (index, queue.kind(window.row), window.lo - window.origin, left, n)
+        if key not in self.steps:
+            if len(self.steps) == _MOST_STEPS:
+                self.steps.clear()
+            self.steps[key] = _LayerStep(
+                queue,
+                window,
+                left,
+                n,
+                self.h,
+                self.margin,
+                self.params,
+                self.workspace,
+                last=index == len(self.queues),
+            )
+        return self.steps[key]
 
     def _ends(self, hi: int) -> list[int]:
         """Return where each layer's output must end for a window that ends at `hi`."""
@@ -494,9 +641,3 @@ def _filtering(dilation: int, width: int, lag: int) -> Filtering:
     if lag == 0:
         return choose_filtering(width, dilation)
     return F4 if lag % (F4.m * dilation) == 0 else F2
-
-
-def _negative_gate(a: Tensor) -> Tensor:
-    """Return −tanh(a[..C] / 2) · σ(a[C..]) = σ(b) − 2 σ(a) σ(b); overwrites `a`."""
-    tanh, sigmoid = a.sigmoid_().chunk(2, dim=-1)
-    return torch.addcmul(sigmoid, tanh, sigmoid, value=-2)

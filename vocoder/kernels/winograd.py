@@ -9,7 +9,9 @@ blocks of m · d columns: column b · m · d + i · d + p is output i of tile (b
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -49,30 +51,46 @@ class Filtering:
         """Return A (m, n_products), of the type of `like`."""
         return like.new_tensor(self.A)
 
-    def transform(self, x: Tensor, out: Tensor) -> None:
-        """Write B x into `out`.
+    def bind(self, x: Tensor, out: Tensor, scratch: Tensor) -> Callable[[], None]:
+        """Return what writes B x into `out` whenever it is called; its views are made here, once.
 
         Args:
             x: (n_products, ...): entry i holds input i of every tile. The middle entry alone for
                 m = 1.
             out: the same shape; must not overlap x.
+            scratch: one-dimensional, of as many elements or more; overwritten.
         """
         if self.m == 1:
-            out.copy_(x)
-        elif self.m == 2:
-            torch.sub(x[0], x[2], out=out[0])
-            torch.add(x[1], x[2], out=out[1])
-            torch.sub(x[2], x[1], out=out[2])
-            torch.sub(x[3], x[1], out=out[3])
-        else:
-            odd, even = x[3:5] - x[1:3]  # x3 − x1, x4 − x2
-            odd4, even4 = torch.sub(x[3:5], x[1:3], alpha=4)  # x3 − 4 x1, x4 − 4 x2
-            torch.add(even, x[0] - x[2], alpha=4, out=out[0])
-            torch.add(even4, odd4, out=out[1])
-            torch.sub(even4, odd4, out=out[2])
-            torch.add(even, odd, alpha=2, out=out[3])
-            torch.sub(even, odd, alpha=2, out=out[4])
-            torch.sub(x[5] - x[3], odd, alpha=4, out=out[5])
+            return partial(out.copy_, x)
+        if self.m == 2:
+            x0, x1, x2, x3 = x
+            return _sequence(
+                partial(torch.sub, x0, x2, out=out[0]),
+                partial(torch.add, x1, x2, out=out[1]),
+                partial(torch.sub, x2, x1, out=out[2]),
+                partial(torch.sub, x3, x1, out=out[3]),
+            )
+        differences, weighted = scratch[: x.numel()].view(x.shape).split((4, 2))
+        a, b, c, d = differences  # x2 − x0, x3 − x1, x4 − x2, x5 − x3
+        e, f = weighted  # x3 − 4 x1, x4 − 4 x2
+        return _sequence(
+            partial(torch.sub, x[2:], x[:4], out=differences),
+            partial(torch.sub, x[3:5], x[1:3], alpha=4, out=weighted),
+            partial(torch.sub, c, a, alpha=4, out=out[0]),
+            partial(torch.add, f, e, out=out[1]),
+            partial(torch.sub, f, e, out=out[2]),
+            partial(torch.add, c, b, alpha=2, out=out[3]),
+            partial(torch.sub, c, b, alpha=2, out=out[4]),
+            partial(torch.sub, d, b, alpha=4, out=out[5]),
+        )
+
+
+def _sequence(*calls: Callable[[], object]) -> Callable[[], None]:
+    def run() -> None:
+        for call in calls:
+            call()
+
+    return run
 
 
 MIDDLE = Filtering(1, ((0, 1, 0),), ((1,),), ones=0)
