@@ -125,9 +125,8 @@ def test_the_noise_is_left_alone() -> None:
 
 
 def test_flows_that_share_an_estimator_share_its_packed_weights() -> None:
-    def n_packed(model: RowFlow) -> int:
-        flows = RowInverter(model.pack_flows()).flows
-        return len({id(layer.shared) for flow in flows for layer in flow.layers})
-
-    assert n_packed(AFFINE["nanoflow"]) == 3
-    assert n_packed(AFFINE["waveflow"]) == 9
+    for name, n_packed in (("nanoflow", 3), ("waveflow", 9)):
+        inverter = RowInverter(AFFINE[name].pack_flows())
+        assert len({id(layer.shared) for f in inverter.flows for layer in f.layers}) == n_packed
+        # Then the projected conditioning is worth keeping, and only then.
+        assert inverter.shares_estimator == (name == "nanoflow")

@@ -12,7 +12,7 @@ from vocoder.kernels.winograd import F2, F4, MIDDLE, Filtering, choose_filtering
 def filtered(filtering: Filtering, taps: Tensor, inputs: Tensor) -> Tensor:
     """Return the m outputs (m, W) of inputs (P, W) for one filter (3,)."""
     transformed = torch.empty_like(inputs)
-    filtering.bind(inputs, transformed, torch.empty(transformed.numel(), dtype=inputs.dtype))()
+    filtering.transform(inputs, transformed)
     factors = filtering.factors(taps.view(3, 1, 1)).view(-1, 1)
     return filtering.output_matrix(inputs) @ (transformed * factors)
 

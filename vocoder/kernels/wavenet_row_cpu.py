@@ -264,7 +264,7 @@ class _Queue:
 
     def bind_push(
         self, row: int, h: Tensor, column: int, blocks: range, scratch: Tensor
-    ) -> Callable[[], None]:
+    ) -> Callable[[], object]:
         """Return what adds columns of one of the network's rows, which come in turn.
 
         Args:

@@ -51,7 +51,11 @@ class Filtering:
         """Return A (m, n_products), of the type of `like`."""
         return like.new_tensor(self.A)
 
-    def bind(self, x: Tensor, out: Tensor, scratch: Tensor) -> Callable[[], None]:
+    def transform(self, x: Tensor, out: Tensor) -> None:
+        """Write B x into `out`; see `bind`."""
+        self.bind(x, out, x.new_empty(x.numel()))()
+
+    def bind(self, x: Tensor, out: Tensor, scratch: Tensor) -> Callable[[], object]:
         """Return what writes B x into `out` whenever it is called; its views are made here, once.
 
         Args:
@@ -85,7 +89,7 @@ class Filtering:
         )
 
 
-def _sequence(*calls: Callable[[], object]) -> Callable[[], None]:
+def _sequence(*calls: Callable[[], object]) -> Callable[[], object]:
     def run() -> None:
         for call in calls:
             call()
