@@ -16,6 +16,7 @@ from vocoder.config import suggest
 @click.option("--source", required=True, type=click.Path(path_type=Path), help="Files to read.")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="The folder to make.")
 @click.option("--preset", default="tacotron2-22k", show_default=True, help="See `vocoder presets`.")
+@click.option("--mels", type=click.Path(path_type=Path), help="A TTS model's, to fine-tune on.")
 @click.option("--test-clips", type=int, help="Clips held out; by default the corpus's own rule.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of a random split.")
 @click.option("--jobs", type=int, help="Processes; by default one for each core.")
@@ -28,6 +29,7 @@ def preprocess(
     source: Path,
     out: Path,
     preset: str,
+    mels: Path | None,
     test_clips: int | None,
     seed: int,
     jobs: int | None,
@@ -48,7 +50,7 @@ def preprocess(
 
         refuse(
             context,
-            ("preset", "test_clips", "seed", "jobs", "strict"),
+            ("preset", "mels", "test_clips", "seed", "jobs", "strict"),
             f"is for recordings; {dataset} holds images",
         )
         click.echo(prepare_images(dataset, source, out, side=side))
@@ -65,6 +67,7 @@ def preprocess(
         source,
         out,
         preset=preset,
+        mels=mels,
         test_clips=test_clips,
         seed=seed,
         n_jobs=jobs,

@@ -38,6 +38,7 @@ class Clip:
     id: str
     path: Path
     split: Split
+    mel: Path | None = None  # the mel given with it, in place of its own
 
 
 @dataclass(frozen=True)
@@ -152,6 +153,7 @@ class Manifest:
     seed: int  # of a random split
     split_rule: str  # in words
     utterances: tuple[Utterance, ...]  # sorted by id
+    given_mels: bool = False  # the mels are not those of the recordings
 
     def to_json(self) -> str:
         """Return the text of the file, one line for each utterance."""
@@ -171,6 +173,7 @@ class Manifest:
             "seconds": {split: round(total, 3) for split, total in seconds.items()},
             "fingerprint": self.preset.fingerprint,
             "preset": self.preset.to_dict(),
+            **({"given_mels": True} if self.given_mels else {}),
         }
         opening = json.dumps(head, ensure_ascii=False, indent=1).removesuffix("\n}")
         return opening + ',\n "utterances": [\n  ' + ",\n  ".join(lines) + "\n ]\n}\n"
@@ -219,6 +222,7 @@ class Manifest:
             seed=_field(values, "seed", int, where),
             split_rule=_field(values, "split_rule", str, where),
             utterances=utterances,
+            given_mels=values.get("given_mels") is True,
         )
 
 

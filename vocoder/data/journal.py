@@ -10,7 +10,7 @@ import errno
 import json
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ class Record:
     mtime_ns: int  # its time of change
     n_samples: int  # of the stored audio
     n_clipped: int  # samples beyond full scale
+    mel: Sequence[str | int] = ()  # of a given mel: its file, bytes and time of change
 
 
 class Journal:

@@ -33,10 +33,17 @@ class Maker:
         self.out = out
         self.preset = preset
 
-    def source_state(self, clip: Clip) -> tuple[str, int, int]:
-        """Return the file of a clip within the source, its size and its time of change."""
+    def source_state(self, clip: Clip) -> tuple[str, int, int, tuple[str | int, ...]]:
+        """Return the file of a clip within the source, its bytes and time of change.
+
+        Then come those of the mel given with it, if any.
+        """
         state = clip.path.stat()
-        return str(clip.path.relative_to(self.source)), state.st_size, state.st_mtime_ns
+        mel: tuple[str | int, ...] = ()
+        if clip.mel is not None:
+            given = clip.mel.stat()
+            mel = (str(clip.mel), given.st_size, given.st_mtime_ns)
+        return str(clip.path.relative_to(self.source)), state.st_size, state.st_mtime_ns, mel
 
     def has_files(self, record: Record) -> bool:
         """Tell whether the files of a clip are there in full length."""
@@ -55,32 +62,44 @@ class Maker:
         import torch
 
         from vocoder.audio import read_int16
+        from vocoder.data.given_mels import common_frames, read_given_mel
         from vocoder.mel import MelSpectrogram
 
+        hop = self.preset.hop_length
+        given = None
         try:
-            file, size, mtime_ns = self.source_state(clip)
+            file, size, mtime_ns, mel_state = self.source_state(clip)
             audio, n_clipped = read_int16(clip.path, sample_rate=self.preset.sample_rate)
+            n_samples = len(audio) // hop * hop
+            if clip.mel is not None:
+                given = read_given_mel(clip.mel, self.preset)
+                n_recorded = self.preset.n_frames(n_samples)
+                n_frames = common_frames(given.shape[1], n_recorded)
+                given = given[:, :n_frames]
+                n_samples -= (n_recorded - n_frames) * hop
         except VocoderError as error:
             reason = str(error).removeprefix(f"{clip.path}: ")
             return Failure(str(clip.path.relative_to(self.source)), reason)
         except OSError as error:
             reason = error.strerror or str(error)
             return Failure(str(clip.path.relative_to(self.source)), reason)
-        n_samples = len(audio) // self.preset.hop_length * self.preset.hop_length
         if n_samples < self.preset.min_samples:
             return Failure(
                 file,
                 f"too short, {len(audio)} samples; preset {self.preset.name} needs "
-                f"{self.preset.min_samples} in whole frames of {self.preset.hop_length}",
+                f"{self.preset.min_samples} in whole frames of {hop}",
             )
         samples = audio[:n_samples]
-        # The mel is that of the audio as stored, which is what training sees.
-        stored = torch.from_numpy(np.multiply(samples, 1 / 32768, dtype=np.float32))
-        with torch.inference_mode():
-            mel = MelSpectrogram(self.preset)(stored).numpy()
+        if given is None:
+            # The mel is that of the audio as stored, which is what training sees.
+            stored = torch.from_numpy(np.multiply(samples, 1 / 32768, dtype=np.float32))
+            with torch.inference_mode():
+                mel = MelSpectrogram(self.preset)(stored)
+        else:
+            mel = given
         _write_array(audio_path(self.out, clip.id), samples)
-        _write_array(mel_path(self.out, clip.id), mel)
-        return Record(clip.id, file, size, mtime_ns, n_samples, n_clipped)
+        _write_array(mel_path(self.out, clip.id), mel.numpy())
+        return Record(clip.id, file, size, mtime_ns, n_samples, n_clipped, mel_state)
 
 
 def _write_array(path: Path, array: npt.NDArray[Any]) -> None:

@@ -29,6 +29,7 @@ from vocoder.data.base import (
     find_dataset,
     mel_path,
 )
+from vocoder.data.given_mels import pair_mels
 from vocoder.data.journal import Journal, Record, only_run, sweep
 from vocoder.data.maker import Maker
 from vocoder.data.workers import results_of, worthwhile_jobs
@@ -66,7 +67,8 @@ class PreprocessReport:
             done = "nothing to do, all of it was there"
         return (
             f"{self.out}: {len(utterances) - n_test} training and {n_test} test clips, "
-            f"{self.hours:.2f} h, preset {self.manifest.preset.name}; {self.manifest.split_rule}; "
+            f"{self.hours:.2f} h, preset {self.manifest.preset.name}"
+            f"{', given mels' if self.manifest.given_mels else ''}; {self.manifest.split_rule}; "
             f"{done}"
         )
 
@@ -77,6 +79,7 @@ def preprocess(
     out: str | Path,
     *,
     preset: str | MelPreset = "tacotron2-22k",
+    mels: str | Path | None = None,
     test_clips: int | None = None,
     seed: int = 0,
     n_jobs: int | None = None,
@@ -92,6 +95,9 @@ def preprocess(
         source: the folder it reads.
         out: the folder to make, or to continue.
         preset: recipe of the mels.
+        mels: a folder of mels that a TTS model has made of the same clips, to fine-tune on instead
+            of the recordings' own; see `given_mels.pair_mels`. They may be up to two frames longer
+            or shorter than their recordings.
         test_clips: clips held out for the test; None: a tenth.
         seed: of the split, where it is random.
         n_jobs: processes; None: as many as there are cores and the work is worth.
@@ -109,6 +115,8 @@ def preprocess(
     if n_jobs is not None and n_jobs < 1:
         raise VocoderError(f"n_jobs: {n_jobs}; give 1 or more")
     listing = find_dataset(corpus)(source, test_clips, seed)
+    if mels is not None:
+        listing = pair_mels(listing, source, Path(mels))
     if strict and listing.problems:
         raise VocoderError(f"{source}: " + ": ".join(listing.problems[0]))
     settings = {
@@ -118,6 +126,7 @@ def preprocess(
         "fingerprint": preset.fingerprint,
         "test_clips": test_clips,
         "seed": seed,
+        "mels": None if mels is None else str(Path(mels).resolve()),
     }
     with only_run(out), _interrupted_by_sigterm():
         journal = Journal.open(out, settings)
@@ -139,7 +148,8 @@ def preprocess(
                         failures.append((result.file, result.reason))
             failures.sort()
             utterances = _utterances(listing, records, preset, source, failures)
-            manifest = Manifest(corpus, preset, seed, listing.split_rule, utterances)
+            given = mels is not None
+            manifest = Manifest(corpus, preset, seed, listing.split_rule, utterances, given)
             _finish(out, manifest, journal, records)
         finally:
             sweep(out)
@@ -166,7 +176,8 @@ def _kept(maker: Maker, clips: Iterable[Clip], journal: Journal) -> dict[str, Re
         if record is None:
             continue
         with contextlib.suppress(OSError):
-            if maker.source_state(clip) != (record.file, record.size, record.mtime_ns):
+            before = (record.file, record.size, record.mtime_ns, tuple(record.mel))
+            if maker.source_state(clip) != before:
                 n_changed += 1
             elif not maker.has_files(record):
                 n_lost += 1

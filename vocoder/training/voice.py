@@ -53,6 +53,7 @@ class VoiceTask(Task[RowFlow]):
             "fingerprint": self.corpus.fingerprint,
             "clips": len(self.crops.utterances),
             "samples": sum(u.n_samples for u in self.crops.utterances),
+            **({"given_mels": True} if self.corpus.manifest.given_mels else {}),
         }
 
     def batch(self, step: int, rank: int, n_ranks: int) -> tuple[Tensor, Tensor, int]:
