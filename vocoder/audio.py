@@ -23,6 +23,8 @@ logger = logging.getLogger("vocoder")
 # 0xFFFFFFFF there, espeak-ng 0x7FFFF000, others 0. Such sizes promise nothing.
 _UNKNOWN_SIZE = 0x7FFFF000
 
+_BLOCK = 1 << 16  # samples converted and written at once
+
 
 def read_wav(
     path: str | os.PathLike[str], *, sample_rate: int | None = None, resample: bool = True
@@ -157,6 +159,15 @@ def float_to_int16(audio: npt.ArrayLike) -> tuple[npt.NDArray[np.int16], int]:
     audio = np.asarray(audio)
     if audio.dtype != np.float64:
         audio = audio.astype(np.float32, copy=False)
+    low, high = _check_finite(audio)
+    clipped = 0 if low >= -1 and high <= 1 else int(((audio > 1) | (audio < -1)).sum())
+    scaled = np.asarray(np.clip(audio, -1, 1) * 32768)
+    np.minimum(np.rint(scaled, out=scaled), 32767, out=scaled)
+    return scaled.astype(np.int16), clipped
+
+
+def _check_finite(audio: npt.NDArray[Any]) -> tuple[float, float]:
+    """Return the extremes of audio, or raise a `VocoderError` where it is not finite."""
     # Almost always all is well, which the two extremes tell in a fraction of the time.
     low, high = (audio.min(), audio.max()) if audio.size else (0, 0)
     if not (np.isfinite(low) and np.isfinite(high)):
@@ -164,10 +175,7 @@ def float_to_int16(audio: npt.ArrayLike) -> tuple[npt.NDArray[np.int16], int]:
         raise VocoderError(
             f"audio: {bad} of {audio.size} samples are NaN or infinite; check the mel and the voice"
         )
-    clipped = 0 if low >= -1 and high <= 1 else int(((audio > 1) | (audio < -1)).sum())
-    scaled = np.asarray(np.clip(audio, -1, 1) * 32768)
-    np.minimum(np.rint(scaled, out=scaled), 32767, out=scaled)
-    return scaled.astype(np.int16), clipped
+    return low, high
 
 
 def write_wav(
@@ -176,7 +184,8 @@ def write_wav(
     """Write mono audio (N,) as a 16-bit PCM WAV.
 
     A path is written atomically: the file is whole or not there. A binary file object needs no
-    `seek`, so that standard output will do.
+    `seek`, so that standard output will do. It is converted and written block by block, so that
+    long audio takes no memory a second time.
 
     Returns:
         How many samples lay outside [-1, 1] and were clipped.
@@ -185,18 +194,30 @@ def write_wav(
         VocoderError: `audio` is not one-dimensional, or holds NaN or infinite samples.
         OSError: the file cannot be written.
     """
-    samples, clipped = float_to_int16(audio)
-    if samples.ndim != 1:
-        raise VocoderError(f"audio: has shape {samples.shape}; write one channel (N,) at a time")
-    buffer = io.BytesIO()
-    with wave.open(buffer, "wb") as out:
+    audio = np.asarray(audio)
+    if audio.ndim != 1:
+        raise VocoderError(f"audio: has shape {audio.shape}; write one channel (N,) at a time")
+    _check_finite(audio)  # all of it, before the first byte goes out
+    if isinstance(file, str | os.PathLike):
+        with atomic_path(file) as temporary, open(temporary, "wb") as stream:
+            return _write_pcm(stream, audio, sample_rate)
+    return _write_pcm(file, audio, sample_rate)
+
+
+def _write_pcm(file: BinaryIO, audio: npt.NDArray[Any], sample_rate: int) -> int:
+    """Write finite audio (N,) as `write_wav` does; return how many samples were clipped."""
+    header = io.BytesIO()
+    with wave.open(header, "wb") as out:
         out.setnchannels(1)
         out.setsampwidth(2)
         out.setframerate(sample_rate)
-        out.writeframes(samples.astype("<i2").tobytes())
-    if isinstance(file, str | os.PathLike):
-        with atomic_path(file) as temporary:
-            temporary.write_bytes(buffer.getbuffer())
-    else:
-        file.write(buffer.getbuffer())
-    return clipped
+        out.setnframes(len(audio))
+        out.writeframesraw(b"")  # writes the header
+        # Closing the file would now mend the number of frames in it.
+        file.write(header.getbuffer())
+    n_clipped = 0
+    for start in range(0, len(audio), _BLOCK):
+        samples, clipped = float_to_int16(audio[start : start + _BLOCK])
+        file.write(samples.astype("<i2").tobytes())
+        n_clipped += clipped
+    return n_clipped

@@ -56,8 +56,8 @@ def load(
             operands with float32 sums for "triton", float32 for all others.
         backend: "reference", "cpu", "triton" or "auto"; None is what `kernels.use` or the variable
             VOCODER_BACKEND asks for, and else "auto", the fastest that can run.
-        memory: bytes that a synthesis on the CPU plans with, beside the voice, its mels and audio
-            and the upsampler's scratch; None is 2 GiB. Long utterances have no seam for it.
+        memory: bytes that a synthesis on the CPU plans with, beside the voice, its mels and audio;
+            None is 2 GiB. Long utterances have no seam for it.
 
     Raises:
         VocoderError: there is no such voice, device or dtype, or the file is not a voice.
@@ -200,7 +200,8 @@ class Vocoder(ABC):
                 "use a smaller batch size or a shorter mel"
             ) from None
         if ragged:
-            audio = audio.masked_fill(beyond.repeat_interleave(self.hop_length, dim=1), 0.0)
+            for item, n in zip(audio, frames.tolist(), strict=True):
+                item[n * self.hop_length :] = 0
         if mel.ndim == 2:
             audio = audio[0]
         return audio if isinstance(mel, Tensor) else audio.cpu().numpy()
@@ -286,7 +287,9 @@ class FlowVocoder(Vocoder):
         self, mel: Tensor, frames: Tensor | None, temperature: float, seeds: Sequence[int]
     ) -> Tensor:
         n_samples = mel.shape[-1] * self.hop_length
-        noise = torch.stack([draw_noise(n_samples, seed) for seed in seeds])
+        noise = torch.empty(len(seeds), n_samples)
+        for item, seed in zip(noise, seeds, strict=True):
+            fill_with_noise(item, seed)
         z = noise.to(mel).mul_(temperature)
         return self.renderer.render(z, mel, frames)
 
@@ -326,15 +329,21 @@ class GriffinLimVocoder(Vocoder):
 
 
 def draw_noise(n_samples: int, seed: int) -> Tensor:
-    """Return N(0, 1) noise (N,) in which sample n depends on the seed and on n alone.
+    """Return N(0, 1) noise (N,) in which sample n depends on the seed and on n alone."""
+    noise = torch.empty(n_samples)
+    fill_with_noise(noise, seed)
+    return noise
+
+
+def fill_with_noise(out: Tensor, seed: int) -> None:
+    """Fill (N,) with what `draw_noise` returns.
 
     Drawn in whole blocks, since torch draws the tail of an odd-sized tensor differently; on the
     CPU, so that every device gets the same.
     """
     generator = torch.Generator().manual_seed(seed)
-    n_blocks = -(-n_samples // _NOISE_BLOCK)
-    blocks = [torch.randn(_NOISE_BLOCK, generator=generator) for _ in range(n_blocks)]
-    return torch.cat(blocks)[:n_samples]
+    for part in out.split(_NOISE_BLOCK):
+        part.copy_(torch.randn(_NOISE_BLOCK, generator=generator)[: len(part)])
 
 
 def resolve_dtype(dtype: str | torch.dtype | None) -> torch.dtype:

@@ -81,8 +81,7 @@ class CpuRenderer(Renderer):
     Args:
         model: folded.
         dtype: float32 or float64.
-        memory: bytes to plan with, beside the model, its mels and audio, and the upsampler's
-            scratch.
+        memory: bytes to plan with, beside the model, its mels and audio.
     """
 
     backend = "cpu"
@@ -93,30 +92,28 @@ class CpuRenderer(Renderer):
         self.inverter = RowInverter(self.model.pack_flows())
 
     def render(self, z: Tensor, mel: Tensor, frames: Tensor | None) -> Tensor:
-        """Return audio (B, N)."""
+        """Return audio (B, N), in the memory of z."""
         H = self.inverter.n_height
         plan = plan_inversion(self.inverter, len(z), z.shape[1] // H, self.memory)
         if plan.n_items == 1 and frames is not None:
             for item, item_mel, n in zip(z, mel, frames.tolist(), strict=True):
                 n_samples = n * self.model.hop_length
-                part, part_mel = item[None, :n_samples], item_mel[None, :, :n]
-                part.copy_(self.render(part, part_mel, None))
+                self.render(item[None, :n_samples], item_mel[None, :, :n], None)
             return z
         for start in range(0, len(z), plan.n_items):
             group = slice(start, start + plan.n_items)
             own = None if frames is None else frames[group]
-            z[group] = self._render_group(z[group], mel[group], own, plan)
+            self._render_group(z[group], mel[group], own, plan)
         return z
 
-    def _render_group(self, z: Tensor, mel: Tensor, frames: Tensor | None, plan: Plan) -> Tensor:
-        x = self.inverter(
+    def _render_group(self, z: Tensor, mel: Tensor, frames: Tensor | None, plan: Plan) -> None:
+        self.inverter.invert_in_place(
             fold_rows(z, self.inverter.n_height),
             lambda lo, hi: self.model.conditioning(mel, lo, hi, frames),
             None if frames is None else self._columns(frames).tolist(),
             plan.tiles,
             project_once=plan.project_once,
         )
-        return unfold_rows(x)
 
 
 class TritonRenderer(Renderer):

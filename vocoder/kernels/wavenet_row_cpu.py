@@ -18,7 +18,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from vocoder.kernels.row_tiles import Tiles
@@ -31,6 +30,9 @@ Mel = Callable[[int, int], Tensor]
 _ROWS = 3  # that a convolution reaches
 _FEATURES = 12  # of layer 0: 3 × 3 samples, and which of the 3 columns lie inside
 _MOST_STEPS = 512  # layer steps kept at a time: in tiles, the ends of an utterance need many
+_UPSAMPLED = 8192  # samples whose mel is upsampled at once ...
+_UPSAMPLING = 4  # ... which takes about so many times the memory of the result
+_LIBRARIES = 8 * 2**20  # bytes that the bound views and the matrix products take for themselves
 
 
 class RowInverter:
@@ -49,6 +51,7 @@ class RowInverter:
         self.dtype = flows[0].dtype
         self.n_height = len(flows[0].order)
         self.n_rows = len(flows[0].visits)
+        self.n_bands = self.flows[0].layers[0].shared.cond.shape[0]
 
     @property
     def n_steps(self) -> int:
@@ -67,25 +70,26 @@ class RowInverter:
         return block * -(-self.reach // block)
 
     def bytes_needed(self, n_items: int, width: int, tiles: Tiles, project_once: bool) -> int:
-        """Return about how much memory a call takes beside z, x and the weights."""
-        C, (n_columns, keep) = self.channels, (min(tiles.tile, width), 0)
+        """Return about how much memory `invert_in_place` takes beside z and the weights."""
+        C, M = self.channels, self.n_bands
+        n_columns = min(tiles.tile, width) + 5 * max(d_w for _, d_w in self.dilations)
         if tiles.lag:
-            keep = tiles.lag * (self.n_rows + 1 + 2 * max(d_h for d_h, _ in self.dilations))
-        n_bands = self.flows[0].layers[0].shared.cond.shape[0]
+            n_columns += tiles.lag * (self.n_rows + 1 + 2 * max(d_h for d_h, _ in self.dilations))
         queues = sum(
             d_h * _ROWS * C * filtering.n_products / filtering.m
             for d_h, d_w in self.dilations[1:]
             for filtering in [_filtering(d_w, width, tiles.lag)]
         )
-        per_column = queues + 16 * C + 3 * self.n_height * n_bands
+        buffers = 11 * C + M + 2 * _FEATURES  # of a row: `_Workspace`, h, and what comes in
+        per_column = queues + buffers + self.n_height * M
         if project_once and self.shares_estimator and not tiles.lag:
             per_column += self.n_height * 2 * C * len(self.dilations)
-        strips = sum(2 * d_h * tiles.lag + d_w for d_h, d_w in self.dilations[1:]) * (
-            self.n_steps * C if tiles.lag else 0
-        )
-        return int(self.dtype.itemsize * n_items * ((n_columns + keep) * per_column + strips))
+        fixed = _UPSAMPLING * M * _UPSAMPLED
+        if tiles.lag:
+            strips = sum(2 * d_h * tiles.lag + d_w for d_h, d_w in self.dilations[1:])
+            fixed += strips * self.n_steps * C
+        return _LIBRARIES + int(self.dtype.itemsize * n_items * (n_columns * per_column + fixed))
 
-    @torch.no_grad()
     def __call__(
         self,
         z: Tensor,
@@ -95,23 +99,35 @@ class RowInverter:
         *,
         project_once: bool = True,
     ) -> Tensor:
+        """Return x (B, H, W) for noise z, which stays as it is; see `invert_in_place`."""
+        x = z.clone()
+        self.invert_in_place(x, mel, lengths, tiles, project_once=project_once)
+        return x
+
+    @torch.no_grad()
+    def invert_in_place(
+        self,
+        z: Tensor,
+        mel: Mel,
+        lengths: Sequence[int] | None = None,
+        tiles: Tiles | None = None,
+        *,
+        project_once: bool = True,
+    ) -> None:
         """Map noise to data through all flows.
 
         Args:
-            z: (B, H, W), of the weights' type, rows in natural order.
+            z: (B, H, W), of the weights' type and any strides, rows in natural order; becomes x.
             mel: what the layers are conditioned on.
             lengths: columns of each item of a padded batch, which comes out as it would alone, with
                 zeros beyond its end; only without tiles.
             tiles: the windows to work in, for a single item; None takes all columns at once.
             project_once: keep the projected conditioning for all flows, if they share it, instead
                 of projecting a row when it is its turn. Only without tiles.
-
-        Returns:
-            x (B, H, W).
         """
         tiles = tiles or Tiles.whole(z.shape[-1], self.n_steps)
         assert tiles.lag == 0 or (lengths is None and len(z) == 1)
-        return _Inversion(self, z, mel, lengths, tiles, project_once).run()
+        _Inversion(self, z, mel, lengths, tiles, project_once).run()
 
 
 def invert_flow_cpu(
@@ -318,6 +334,7 @@ class _Workspace:
         C = like.shape[-1]
         self.channels = C
         self.products = like.new_empty(n_products * 2 * C)
+        self.cond = like.new_empty(n_columns * 2 * C)
         self._a = like.new_empty(n_columns * 2 * C)
         self._gated = like.new_empty(n_columns * C)
         self._mixed = like.new_empty(n_columns * (C + 2))
@@ -419,30 +436,53 @@ class _LayerStep:
 
 
 class _Conditioning:
-    """The projected conditioning of rows, in the order of a filter's tiles.
+    """The conditioning of a span of columns: the mel, projected row by row in a filter's order.
 
     Args:
-        rows: upsampled mel (B, H, columns, M).
-        start: its first column.
+        mel: see `RowInverter`.
+        n_columns: that it has room for.
+        n_further: columns of a zero mel that may be asked for beyond the span.
+        size: items B, rows H and mel bands M.
+        like: a tensor of the type wanted.
     """
 
-    def __init__(self, rows: Tensor, start: int) -> None:
-        self.rows = rows
-        self.start = start
+    def __init__(
+        self, mel: Mel, n_columns: int, n_further: int, size: tuple[int, int, int], like: Tensor
+    ) -> None:
+        B, H, M = size
+        self.mel = mel
+        self.start = 0
+        self.n_further = n_further
+        self.rows = like.new_zeros(B, H, n_columns + n_further, M)
+        self._row = like.new_empty(B * (n_columns + n_further) * M)
 
-    def project(self, shared: _SharedLayer, visit: int, lo: int, shape: Sequence[int]) -> Tensor:
+    def fill(self, start: int, stop: int) -> None:
+        """Take in the columns [start, stop), which are upsampled part by part."""
+        self.start = start
+        step = max(1, _UPSAMPLED // self.rows.shape[1])
+        for lo in range(start, stop, step):
+            hi = min(lo + step, stop)
+            self.rows[:, :, lo - start : hi - start] = self.mel(lo, hi)
+        self.rows[:, :, stop - start :][:, :, : self.n_further] = 0
+
+    def project(
+        self, shared: _SharedLayer, visit: int, lo: int, shape: Sequence[int], out: Tensor
+    ) -> Tensor:
         """Return (m, B · blocks · d · 2C) for natural row `visit` from column `lo` on.
 
         Args:
             shared: the layer.
             visit: the row.
             lo: the first column.
-            shape: blocks, m and d; columns beyond the mel's are those of a zero mel.
+            shape: blocks, m and d.
+            out: one-dimensional, what the result is a part of.
         """
-        n_columns = math.prod(shape)
-        rows = self.rows[:, visit, lo - self.start :][:, :n_columns]
-        rows = F.pad(rows, (0, 0, 0, n_columns - rows.shape[1])).unflatten(1, shape)
-        return (rows.permute(2, 0, 1, 3, 4).flatten(1, 3) @ shared.cond).flatten(1)
+        n_columns, m = math.prod(shape), shape[1]
+        row = self.rows[:, visit, lo - self.start :][:, :n_columns]
+        in_order = row.unflatten(1, shape).permute(2, 0, 1, 3, 4)
+        inputs = self._row[: row.numel()].view(in_order.shape).copy_(in_order).flatten(0, 3)
+        outputs = out[: len(inputs) * shared.cond.shape[1]].view(len(inputs), -1)
+        return torch.mm(inputs, shared.cond, out=outputs).view(m, -1)
 
 
 class _Inversion:
@@ -451,33 +491,27 @@ class _Inversion:
     def __init__(
         self,
         inverter: RowInverter,
-        z: Tensor,
+        x: Tensor,
         mel: Mel,
         lengths: Sequence[int] | None,
         tiles: Tiles,
         project_once: bool,
     ) -> None:
-        B, H, W = z.shape
+        B, _, W = x.shape
         C, dilations, lag = inverter.channels, inverter.dilations, tiles.lag
         self.inverter = inverter
-        self.mel = mel
         self.tiles = tiles
-        # x between two columns of zeros. It starts as z; each row of a flow replaces its own z.
-        self.x = z.new_zeros(B, H, W + 2)
-        self.x[..., 1:-1] = z
-        self.inside = z.new_zeros(B, W + 2)
-        self.inside[:, 1:-1] = 1
+        self.x = x  # starts as z; each row of a flow replaces its own z
         self.beyond: Tensor | None = None
         if lengths is not None:
             self.beyond = torch.arange(W) >= torch.tensor(lengths)[:, None]
-            self.inside[:, 1:-1].masked_fill_(self.beyond, 0)
-            self.x[..., 1:-1].masked_fill_(self.beyond[:, None], 0)
+            self.x.masked_fill_(self.beyond[:, None], 0)
         # Columns of a layer's input to the left of a window that later rows still need.
         self.keep = [2 * d_h * lag for d_h, _ in dilations]
         widest = max(d for _, d in dilations)
         self.margin = max(self.keep) + widest
         # One row of the layers' inputs, from `margin` columns left of the window on.
-        self.h = z.new_zeros(B, self.margin + min(tiles.tile + lag, W) + 5 * widest, C)
+        self.h = x.new_zeros(B, self.margin + min(tiles.tile + lag, W) + 5 * widest, C)
         # In a flow, the windows of a tile move left by the lag with each row; all fit in here.
         span = tiles.tile + lag * (inverter.n_rows + 1) + max(self.keep)
         self.queues = [
@@ -489,20 +523,21 @@ class _Inversion:
         self.workspace = _Workspace(
             B * math.ceil(share * (n_columns + max(self.keep))), B * n_columns, self.h
         )
-        self.params = z.new_zeros(B, n_columns, 2)  # (log_s, t)
+        self.params = x.new_zeros(B, n_columns, 2)  # (log_s, t)
         self.steps: dict[tuple[int, ...], _LayerStep] = {}
         # What a tile leaves for the next one: the end of each layer's input at each step.
         self.strips: dict[tuple[int, int], Tensor] = {}
-        self.projected: list[list[Tensor]] | None = None
+        size = (B, inverter.n_height, inverter.n_bands)
+        cond = _Conditioning(mel, min(span, W), 4 * widest, size, self.h)
+        self.cond: _Conditioning | list[list[Tensor]] = cond
         if lag == 0 and project_once and inverter.shares_estimator:
-            self.projected = self._project_all()
+            self.cond = self._project_all(cond)
 
-    def run(self) -> Tensor:
-        """Return x."""
+    def run(self) -> None:
+        """Turn z into x."""
         for tile in range(self.tiles.n_tiles):
             for index, flow in enumerate(self.inverter.flows):
                 self._run_flow(flow, tile, index * self.inverter.n_rows)
-        return self.x[..., 1:-1].contiguous()
 
     def _run_flow(self, flow: _Flow, tile: int, first_step: int) -> None:
         """Do the windows of one tile in one flow."""
@@ -512,12 +547,13 @@ class _Inversion:
         if start >= stop:
             return
         origin = self.tiles.start(tile, steps[-1]) - max(self.keep)
-        cond = _Conditioning(self.mel(start, stop), start) if self.projected is None else None
+        if isinstance(self.cond, _Conditioning):
+            self.cond.fill(start, stop)
         for row, (step, (lo, hi)) in enumerate(zip(steps, windows, strict=True)):
             if hi > 0:
-                self._run_row(flow, _Window(row, step, lo, hi, origin), cond)
+                self._run_row(flow, _Window(row, step, lo, hi, origin))
 
-    def _run_row(self, flow: _Flow, window: _Window, cond: _Conditioning | None) -> None:
+    def _run_row(self, flow: _Flow, window: _Window) -> None:
         """Invert the columns of a window."""
         B, _, C = self.h.shape
         row, lo = window.row, window.lo
@@ -529,10 +565,10 @@ class _Inversion:
         visit, ends = flow.visits[row], self._ends(window.hi)
 
         def conditioning(index: int, *shape: int) -> Tensor:
-            if cond is None:
-                assert self.projected is not None
-                return self.projected[index][visit]
-            return cond.project(flow.layers[index].shared, visit, lo, shape)
+            if not isinstance(self.cond, _Conditioning):
+                return self.cond[index][visit]
+            shared = flow.layers[index].shared
+            return self.cond.project(shared, visit, lo, shape, self.workspace.cond)
 
         n = ends[0] - lo
         features = self._features(flow, row, lo, n)
@@ -556,7 +592,7 @@ class _Inversion:
             step(layer, conditioning(index, *step.shape))
             self._cut(ends[index] - lo)
         log_s, t = self.params[:, : ends[-1] - lo].unbind(-1)
-        x = self.x[:, visit, lo + 1 : ends[-1] + 1]
+        x = self.x[:, visit, lo : ends[-1]]
         x.sub_(t).mul_(log_s.neg_().exp_())
         if self.beyond is not None:
             x.masked_fill_(self.beyond, 0)
@@ -609,11 +645,15 @@ class _Inversion:
         """Return layer 0's features (B, n, 12): the samples of three rows, and what is inside."""
         B = len(self.x)
         taken = self.x.new_zeros(B, 4, n + 2)
+        first, last = max(lo - 1, 0), min(lo + n + 1, self.tiles.width)
+        present = taken[..., first - lo + 1 : last - lo + 1]
         for slot, position in enumerate(range(row - 2, row + 1)):
             visit = flow.inputs[position] if position >= 0 else None
             if visit is not None:
-                taken[:, slot] = self.x[:, visit, lo : lo + n + 2]
-        taken[:, 3] = self.inside[:, lo : lo + n + 2]
+                present[:, slot] = self.x[:, visit, first:last]
+        present[:, 3] = 1
+        if self.beyond is not None:
+            present[:, 3].masked_fill_(self.beyond[:, first:last], 0)
         return taken.unfold(2, 3, 1).permute(0, 2, 1, 3).reshape(B, n, _FEATURES)
 
     def _cut(self, n: int) -> None:
@@ -623,15 +663,21 @@ class _Inversion:
             h = self.h[:, self.margin : self.margin + n]
             h.masked_fill_(self.beyond[..., None], 0)
 
-    def _project_all(self) -> list[list[Tensor]]:
+    def _project_all(self, cond: _Conditioning) -> list[list[Tensor]]:
         """Return each layer's projected conditioning of every natural row."""
         W = self.tiles.width
-        cond = _Conditioning(self.mel(0, W), 0)
+        cond.fill(0, W)
         shapes = [(1, 1, W)]
         for queue in self.queues:
             shapes.append((-(-W // queue.block), queue.filtering.m, queue.d_w))
+        n_pre = len(self.x) * 2 * self.inverter.channels
         return [
-            [cond.project(layer.shared, row, 0, shape) for row in range(self.inverter.n_height)]
+            [
+                cond.project(
+                    layer.shared, row, 0, shape, self.h.new_empty(n_pre * math.prod(shape))
+                )
+                for row in range(self.inverter.n_height)
+            ]
             for layer, shape in zip(self.inverter.flows[0].layers, shapes, strict=True)
         ]
 
