@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from voices import TACOTRON2, save_tiny_voice, some_mel, voice_models
 
 import vocoder
+from vocoder.device import check_dtype
 from vocoder.engine import FlowVocoder, GriffinLimVocoder, draw_noise, load, pad_mels
 from vocoder.errors import VocoderError
 from vocoder.presets import get_preset
@@ -237,11 +238,23 @@ def test_a_full_device_is_told_with_a_remedy(voice, monkeypatch):
         voice.synthesize(some_mel(3)[None].repeat(2, 1, 1))
 
 
+def test_a_full_machine_is_told_of_the_budget(monkeypatch):
+    cpu = FlowVocoder(FLOWS["nanoflow"], TACOTRON2, device="cpu")
+    monkeypatch.setattr(cpu, "_render", lambda *_: torch.empty(2**50))
+    with pytest.raises(VocoderError, match=r"cpu: not enough memory for 1 × 3 .*\(--memory\)"):
+        cpu.synthesize(some_mel(3))
+    monkeypatch.setattr(cpu, "_render", lambda *_: torch.empty(2) @ torch.empty(3))
+    with pytest.raises(RuntimeError, match="size"):  # any other failure is ours to mend
+        cpu.synthesize(some_mel(3))
+
+
 def test_unknown_devices_and_dtypes():
     with pytest.raises(VocoderError, match="'cudda': not usable here"):
         GriffinLimVocoder(device="cudda")
     with pytest.raises(VocoderError, match="did you mean 'bfloat16'"):
         GriffinLimVocoder(dtype="bfloat1")
+    with pytest.raises(VocoderError, match=r"float64: Apple GPUs have none; use float32"):
+        check_dtype(torch.device("mps"), torch.float64)
 
 
 def test_a_model_that_does_not_fit_its_preset():

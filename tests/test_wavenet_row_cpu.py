@@ -124,6 +124,22 @@ def test_the_noise_is_left_alone() -> None:
     assert torch.equal(z, before)
 
 
+@pytest.mark.parametrize("tile", [0, 2])
+def test_noise_that_is_not_a_number_stays_in_its_item(tile: int) -> None:
+    """It spreads through its own item alone, and what it leaves in the buffers harms no other."""
+    model = AFFINE["nanoflow"]
+    z, mel = case(model, 6, batch=1)
+    wanted = invert(model, z, mel, tile)
+    bad = z.clone()
+    bad[0, 5] = float("nan")
+    assert invert(model, bad, mel, tile).isnan().any()
+    torch.testing.assert_close(invert(model, z, mel, tile), wanted, rtol=0, atol=0)
+    if not tile:
+        both = invert(model, torch.cat([bad, z]), mel.repeat(2, 1, 1))
+        assert both[0].isnan().any()
+        torch.testing.assert_close(both[1:], wanted, rtol=0, atol=1e-12)
+
+
 def test_flows_that_share_an_estimator_share_its_packed_weights() -> None:
     for name, n_packed in (("nanoflow", 3), ("waveflow", 9)):
         inverter = RowInverter(AFFINE[name].pack_flows())

@@ -22,3 +22,9 @@ def resolve_device(device: str | torch.device | None) -> torch.device:
         reason = str(error).strip().splitlines()[0]
         raise VocoderError(f"device {str(device)!r}: not usable here ({reason})") from None
     return resolved
+
+
+def check_dtype(device: torch.device, dtype: torch.dtype) -> None:
+    """Raise a `VocoderError` for a type that a device cannot compute in."""
+    if device.type == "mps" and dtype == torch.float64:
+        raise VocoderError("dtype float64: Apple GPUs have none; use float32, or device 'cpu'")

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from vocoder import checkpoint
 from vocoder.config import suggest
-from vocoder.device import resolve_device
+from vocoder.device import check_dtype, resolve_device
 from vocoder.errors import VocoderError
 from vocoder.mel import GriffinLim, MelSpectrogram
 from vocoder.mel_files import check_mel
@@ -108,6 +108,7 @@ class Vocoder(ABC):
         self.name = name
         self.device = resolve_device(device)
         self.dtype = resolve_dtype(dtype)
+        check_dtype(self.device, self.dtype)
         self._mel = MelSpectrogram(preset)
 
     @property
@@ -194,10 +195,13 @@ class Vocoder(ABC):
         seeds = [secrets.randbits(63) if seed is None else seed for _ in range(n_items)]
         try:
             audio = self._render(batch, frames if ragged else None, temperature, seeds).float()
-        except torch.OutOfMemoryError:
+        except (RuntimeError, MemoryError) as error:
+            if not _lacks_memory(error):
+                raise
+            budget = ", a smaller budget (--memory)" if self.device.type == "cpu" else ""
             raise VocoderError(
                 f"{self.device}: not enough memory for {n_items} × {n_frames} frames; "
-                "use a smaller batch size or a shorter mel"
+                f"use a smaller batch size{budget} or a shorter mel"
             ) from None
         if ragged:
             for item, n in zip(audio, frames.tolist(), strict=True):
@@ -355,6 +359,12 @@ def resolve_dtype(dtype: str | torch.dtype | None) -> torch.dtype:
         known = ", ".join(_DTYPES)
         raise VocoderError(f"dtype {name!r}: not one of {known}{suggest(name, _DTYPES)}")
     return _DTYPES[name]
+
+
+def _lacks_memory(error: Exception) -> bool:
+    """Whether an allocation failed; torch has no type of its own for it on a CPU."""
+    full = isinstance(error, MemoryError | torch.OutOfMemoryError)
+    return full or "can't allocate memory" in str(error)
 
 
 def pad_mels(mels: Sequence[Tensor], preset: MelPreset) -> tuple[Tensor, list[int]]:
