@@ -3,7 +3,7 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 METRICS = ["pystoi>=0.4", "pesq>=0.0.4"]
-TEST = [*METRICS, "pytest>=8", "pytest-timeout>=2.3", "hypothesis>=6.100"]
+TEST = [*METRICS, "pytest>=8", "pytest-timeout>=2.3", "hypothesis>=6.100", "playwright>=1.45"]
 DEV = [*TEST, "ruff>=0.8", "mypy>=1.13", "types-PyYAML", "types-tqdm"]
 
 setup(
@@ -18,7 +18,7 @@ setup(
     # A recipe is data found by name; living inside the package keeps site-packages clean.
     package_dir={"vocoder.recipes": "recipes"},
     package_data={
-        "vocoder": ["py.typed", "pretrained/*"],
+        "vocoder": ["py.typed", "pretrained/*", "report/*.css", "report/*.js"],
         "vocoder.recipes": ["README.md", "*/*.yaml"],
     },
     install_requires=[

@@ -31,6 +31,8 @@ _HOME = {
     "list_recipes": "recipe",
     "Trainer": "training.trainer",
     "ImageModel": "sampling",
+    "compare": "evaluation",
+    "evaluate": "evaluation",
     "evaluate_images": "image_evaluation",
     "import_official": "official",
     "VocoderError": "errors",

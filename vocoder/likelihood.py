@@ -25,6 +25,16 @@ class Likelihood:
     n_samples: int
 
 
+@dataclass(frozen=True)
+class ClipLikelihood:
+    """Mean nats per audio sample of one clip."""
+
+    mean: float
+    n_samples: int
+    active: float  # over frames within ACTIVE_DB of the loudest
+    n_active: int  # samples of those
+
+
 @torch.inference_mode()
 def clip_log_prob(model: RowFlow, corpus: Corpus, utterance: Utterance) -> np.ndarray:
     """Return the log-likelihood (N,) of each sample of a whole clip, in nats."""
@@ -35,26 +45,30 @@ def clip_log_prob(model: RowFlow, corpus: Corpus, utterance: Utterance) -> np.nd
     return terms[0].double().cpu().numpy()
 
 
-def log_likelihood(model: RowFlow, corpus: Corpus, utterances: Iterable[Utterance]) -> Likelihood:
-    """Score whole clips one at a time, in float32 and without dequantisation noise, as published.
+def clip_likelihood(model: RowFlow, corpus: Corpus, utterance: Utterance) -> ClipLikelihood:
+    """Score a whole clip, in float32 and without dequantisation noise, as published.
 
     The density is over amplitudes in [−1, 1), so that it is not bounded by zero.
     """
     hop = corpus.preset.hop_length
-    means, active_terms, total, n_samples = [], [], 0.0, 0
-    for utterance in utterances:
-        terms = clip_log_prob(model, corpus, utterance)
-        frames = corpus.audio(utterance).astype(np.float64).reshape(-1, hop)
-        power = (frames**2).mean(axis=1)
-        active = power > power.max() * 10 ** (-ACTIVE_DB / 10)
-        active_terms.append(terms.reshape(-1, hop)[active].ravel())
-        means.append(terms.mean())
-        total += terms.sum()
-        n_samples += terms.size
+    terms = clip_log_prob(model, corpus, utterance)
+    frames = corpus.audio(utterance).astype(np.float64).reshape(-1, hop)
+    power = (frames**2).mean(axis=1)
+    # Of a silent clip every frame is as loud as the loudest.
+    active = terms.reshape(-1, hop)[power >= power.max() * 10 ** (-ACTIVE_DB / 10)]
+    return ClipLikelihood(float(terms.mean()), terms.size, float(active.mean()), active.size)
+
+
+def log_likelihood(model: RowFlow, corpus: Corpus, utterances: Iterable[Utterance]) -> Likelihood:
+    """Score whole clips one at a time, as `clip_likelihood` does."""
+    clips = [clip_likelihood(model, corpus, utterance) for utterance in utterances]
+    n_samples = [clip.n_samples for clip in clips]
     return Likelihood(
-        mean_over_clips=float(np.mean(means)),
-        per_sample=float(total / n_samples),
-        active=float(np.concatenate(active_terms).mean()),
-        n_clips=len(means),
-        n_samples=n_samples,
+        mean_over_clips=float(np.mean([clip.mean for clip in clips])),
+        per_sample=float(np.average([clip.mean for clip in clips], weights=n_samples)),
+        active=float(
+            np.average([clip.active for clip in clips], weights=[clip.n_active for clip in clips])
+        ),
+        n_clips=len(clips),
+        n_samples=sum(n_samples),
     )

@@ -81,13 +81,28 @@ def write_png(path: str | PathLike[str], pixels: npt.NDArray[np.uint8]) -> None:
     """
     if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or not pixels.size:
         raise VocoderError(f"pixels: {pixels.dtype} {pixels.shape}; a picture is uint8 (H, W, 3)")
-    height, width, _ = pixels.shape
-    # Each row begins with its filter, 0: none (PNG, second edition, 2003, section 9).
-    rows = np.pad(pixels.reshape(height, width * 3), [(0, 0), (1, 0)])
-    header = struct.pack(">2I5B", width, height, 8, 2, 0, 0, 0)  # 8 bits, RGB
-    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(rows.tobytes())), (b"IEND", b""))
+    content = encode_png(pixels)
     with atomic_path(path) as temporary:
-        temporary.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(_chunk(*chunk) for chunk in chunks))
+        temporary.write_bytes(content)
+
+
+def encode_png(
+    pixels: npt.NDArray[np.uint8], palette: npt.NDArray[np.uint8] | None = None
+) -> bytes:
+    """Return a picture as the content of a PNG file.
+
+    Args:
+        pixels: red, green and blue, (H, W, 3); or with a palette indices into it, (H, W).
+        palette: up to 256 colours, (n, 3), of red, green and blue.
+    """
+    height, width = pixels.shape[:2]
+    # Each row begins with its filter, 0: none (PNG, second edition, 2003, section 9).
+    rows = np.pad(pixels.reshape(height, -1), [(0, 0), (1, 0)])
+    header = struct.pack(">2I5B", width, height, 8, 2 if palette is None else 3, 0, 0, 0)
+    chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(rows.tobytes(), 9)), (b"IEND", b"")]
+    if palette is not None:
+        chunks.insert(1, (b"PLTE", palette.tobytes()))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(_chunk(*chunk) for chunk in chunks)
 
 
 def _chunk(kind: bytes, content: bytes) -> bytes:

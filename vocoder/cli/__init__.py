@@ -91,6 +91,7 @@ for command in (  # in the order of work, in which `vocoder --help` lists them
     corpora.preprocess,
     models.train,
     judging.evaluate,
+    judging.compare,
     images.sample,
     speech.synthesize,
     corpora.convert_mel,

@@ -1,12 +1,31 @@
-"""Commands that measure: evaluate, benchmark."""
+"""Commands that measure: evaluate, compare, benchmark."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from vocoder.cli.options import device_option, print_table, refuse
+
+if TYPE_CHECKING:
+    from vocoder.comparison import Comparison
+
+
+_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+_REPORT = click.option(
+    "--report",
+    type=click.Path(path_type=Path),
+    help="Write an HTML page to look at and listen to, as report.html.",
+)
+_EXAMPLES = click.option(
+    "--examples",
+    type=click.IntRange(0),
+    default=8,
+    show_default=True,
+    help="Clips with sound in the report, the worst ones.",
+)
 
 
 @click.command()
@@ -16,6 +35,9 @@ from vocoder.cli.options import device_option, print_table, refuse
 @device_option
 @click.option("--clips", type=click.IntRange(1), help="Score so many test clips; by default all.")
 @click.option("--temperature", type=float, default=1.0, show_default=True, help="Of the noise.")
+@_JSON
+@_REPORT
+@_EXAMPLES
 @click.option("--images", type=click.IntRange(1), help="Score so many test images; or all.")
 @click.option(
     "--draws", type=click.IntRange(1), default=1, show_default=True, help="Dequantisations of each."
@@ -37,6 +59,9 @@ def evaluate(
     device: str | None,
     clips: int | None,
     temperature: float,
+    as_json: bool,
+    report: Path | None,
+    examples: int,
     images: int | None,
     draws: int,
     samples: int | None,
@@ -46,16 +71,21 @@ def evaluate(
 ) -> None:
     """Score a voice, griffin-lim or an image model on test clips or test images.
 
-    For voices: --clips, --temperature. For image models: --images, --draws, and a Fréchet distance
-    by --samples, --extractor, --statistics or --save-statistics. Bits/dim of different data sets,
-    variants or shapes do not compare.
+    For voices: --clips, --temperature, --report, --examples. For image models: --images, --draws,
+    and a Fréchet distance by --samples, --extractor, --statistics or --save-statistics. Bits/dim of
+    different data sets, variants or shapes do not compare.
     """
-    from vocoder import checkpoint, voices
+    import json
 
-    if model != voices.GRIFFIN_LIM and checkpoint.is_of_images(voices.find_voice(model)):
+    from vocoder import checkpoint, voices
+    from vocoder.evaluation import RECORDING
+
+    untrained = (voices.GRIFFIN_LIM, RECORDING)
+    if model not in untrained and checkpoint.is_of_images(voices.find_voice(model)):
         from vocoder.image_evaluation import evaluate_images
 
-        refuse(context, ("clips", "temperature"), f"is for voices; {model} is a model of images")
+        options = ("clips", "temperature", "report", "examples")
+        refuse(context, options, f"is for voices; {model} is a model of images")
         figures = evaluate_images(
             model,
             data,
@@ -68,6 +98,10 @@ def evaluate(
             seed=seed,
             device=device,
         )
+        if as_json:
+            click.echo(json.dumps(figures, indent=1))
+        else:
+            print_table(figures.items())
     else:
         from vocoder.evaluation import evaluate as run
 
@@ -75,8 +109,66 @@ def evaluate(
         refuse(context, options, f"is for models of images; {model} is a voice")
         if data is None:
             raise click.UsageError("--data: missing; give the corpus that `preprocess` made")
-        figures = run(model, data, n_clips=clips, temperature=temperature, seed=seed, device=device)
-    print_table(figures.items())
+        result = run(
+            model,
+            data,
+            n_clips=clips,
+            temperature=temperature,
+            seed=seed,
+            device=device,
+            report=report,
+            n_examples=examples,
+        )
+        _print(result, as_json)
+
+
+@click.command()
+@click.argument("voice", nargs=-1, required=True, metavar="VOICE...")
+@click.option(
+    "--data", required=True, type=click.Path(path_type=Path), help="The corpus of `preprocess`."
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the noise.")
+@device_option
+@click.option("--clips", type=click.IntRange(1), help="Score so many test clips; by default all.")
+@click.option("--temperature", type=float, default=1.0, show_default=True, help="Of the noise.")
+@_JSON
+@_REPORT
+@_EXAMPLES
+def compare(
+    voice: tuple[str, ...],
+    data: Path,
+    seed: int,
+    device: str | None,
+    clips: int | None,
+    temperature: float,
+    as_json: bool,
+    report: Path | None,
+    examples: int,
+) -> None:
+    """Score voices side by side on the same test clips.
+
+    VOICE is a checkpoint, a run folder, a shipped voice, griffin-lim, or recording for the
+    recordings themselves, which are ideal.
+    """
+    from vocoder.evaluation import compare as run
+
+    result = run(
+        voice,
+        data,
+        n_clips=clips,
+        temperature=temperature,
+        seed=seed,
+        device=device,
+        report=report,
+        n_examples=examples,
+    )
+    _print(result, as_json)
+
+
+def _print(result: Comparison, as_json: bool) -> None:
+    import json
+
+    click.echo(json.dumps(result.to_dict(), indent=1) if as_json else result.table())
 
 
 @click.command()
@@ -92,7 +184,7 @@ def evaluate(
     "--crops", type=(int, int), default=(4, 16_000), show_default=True, help="Of a voice."
 )
 @click.option("--budget", type=float, default=60.0, show_default=True, help="Seconds a line.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+@_JSON
 @click.option(
     "--kernels",
     type=click.Path(path_type=Path, file_okay=False),

@@ -12,7 +12,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from vocoder.errors import VocoderError
 from vocoder.metrics.pair import UndefinedFigureError, aligned_pair
 
 _WINDOW = 0.093  # seconds
@@ -40,8 +39,8 @@ def tone_levels(
         Frequencies (K,) in Hz and levels (K,) in dB, of the lines between 0 Hz and rate/2.
 
     Raises:
-        VocoderError: the audio is not one channel of numbers, or no line is below rate/2.
-        UndefinedFigureError: the audio is shorter than one window, about 93 ms.
+        VocoderError: the audio is not one channel of numbers.
+        UndefinedFigureError: it is shorter than a window, about 93 ms, or no line is below rate/2.
     """
     samples, _ = aligned_pair(audio, audio, sample_rate)
     ratios = _ratios(_powers(samples, sample_rate, n_height).mean(axis=1), n_height)
@@ -64,8 +63,8 @@ def tone_bias(
         n_height: H, rows that the flow folds its audio into; 3 or more.
 
     Raises:
-        VocoderError: they do not fit each other, or no line is below rate/2.
-        UndefinedFigureError: they are shorter than one window, about 93 ms.
+        VocoderError: they do not fit each other.
+        UndefinedFigureError: they are shorter than a window, or no line is below rate/2.
     """
     pair = aligned_pair(reference, estimate, sample_rate)
     powers = [_powers(audio, sample_rate, n_height) for audio in pair]
@@ -81,7 +80,9 @@ def _powers(
 ) -> npt.NDArray[np.float64]:
     """Return power spectra (K, T) of frames fine enough to tell neighbouring lines apart."""
     if n_height < 3:
-        raise VocoderError(f"n_height: is {n_height}; lines below rate/2 want 3 rows or more")
+        raise UndefinedFigureError(
+            f"n_height: is {n_height}; lines below rate/2 want 3 rows or more"
+        )
     # A multiple of 2H, so that each line falls on a bin, and of 16 bins from line to line at least.
     n_fft = 2 * n_height * max(8, round(_WINDOW * sample_rate / (2 * n_height)))
     if len(audio) < n_fft:
