@@ -444,7 +444,7 @@ def test_preprocess_train_evaluate_synthesize(run, tmp_path):
     for voice in (run_dir, "griffin-lim"):
         result = run("evaluate", voice, "--data", corpus, "--device=cpu")
         assert result.code == 0, result.err
-        assert re.search(r"^clips +1$", result.out.decode(), re.MULTILINE)
+        assert ": 1 test clip, " in result.out.decode()
     result = run("synthesize", corpus, "-o", tmp_path / "out", "--voice", run_dir, "--device=cpu")
     assert result.code == 0, result.err
     for path in (corpus / "mels").iterdir():

@@ -174,6 +174,11 @@ class Comparison:
         known = [name for name, mean in means.items() if not math.isnan(mean)]
         return sorted(known, key=lambda name: sign * means[name])
 
+    def best(self, figure: str) -> str | None:
+        """Return the name of the best voice of those that have a figure, if it beats another."""
+        ranking = self.ranking(figure)
+        return ranking[0] if len(ranking) > 1 else None
+
     def to_dict(self) -> dict[str, Any]:
         """Return all of it as what JSON can hold; a figure that is undefined is None."""
         return {
@@ -228,9 +233,8 @@ class Comparison:
         for figure in self.figures:
             unit = self.unit(figure)
             row = [f"{figure.label}, {unit}" if unit else figure.label, figure.better]
-            best = self.ranking(figure.name)[:1]
             for voice in self.voices:
-                mark = "*" if len(self.voices) > 1 and voice.name in best else ""
+                mark = "*" if voice.name == self.best(figure.name) else ""
                 row.append(format_summary(voice, figure) + mark)
             rows.append(row)
         text = [self.headline(), "", *_columns(rows), "", "± is the standard error over clips."]

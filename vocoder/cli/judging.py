@@ -84,8 +84,8 @@ def evaluate(
     if model not in untrained and checkpoint.is_of_images(voices.find_voice(model)):
         from vocoder.image_evaluation import evaluate_images
 
-        options = ("clips", "temperature", "report", "examples")
-        refuse(context, options, f"is for voices; {model} is a model of images")
+        of_voices = ("clips", "temperature", "report", "examples")
+        refuse(context, of_voices, f"is for voices; {model} is a model of images")
         figures = evaluate_images(
             model,
             data,

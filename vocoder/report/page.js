@@ -28,7 +28,8 @@
   // The player that an arrow leads to, if there is one.
   function neighbour(row, column, key) {
     const steps = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] };
-    const [down, right] = steps[key] ?? [0, 0];
+    if (!(key in steps)) return undefined;
+    const [down, right] = steps[key];
     return clips[row + down]?.[column + right];
   }
 

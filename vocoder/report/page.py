@@ -98,10 +98,10 @@ The best of a row is bold.</p>
 
 
 def _figure_row(comparison: Comparison, figure: Figure) -> str:
-    best = comparison.ranking(figure.name)[:1] if len(comparison.voices) > 1 else []
+    best = comparison.best(figure.name)
     cells = "".join(
         f'<td class="best">{text}<span class="unseen"> (best)</span></td>'
-        if voice.name in best
+        if voice.name == best
         else f"<td>{text}</td>"
         for voice in comparison.voices
         for text in [format_summary(voice, figure) or '<span aria-label="none">–</span>']
@@ -174,8 +174,9 @@ def _caption(comparison: Comparison, voice: VoiceScores | None, place: int) -> s
     parts = []
     for figure in comparison.figures:
         if figure.name in ("mel_distance", "f0_rmse", "tone_bias", "stoi", "pesq"):
-            value = _number(voice.values[figure.name][place], figure)
-            parts.append(f"{figure.label} {value} {comparison.unit(figure)}".rstrip())
+            value = voice.values[figure.name][place]
+            number = f"{_number(value, figure)} {comparison.unit(figure)}".rstrip()
+            parts.append(f"{figure.label} {number if math.isfinite(value) else 'undefined'}")
     return ", ".join(parts)
 
 
@@ -193,7 +194,7 @@ def _player(
     beside = "".join(
         f'<span style="bottom:{100 * tick / top:.2f}%">{tick:g}</span>'
         for tick in nice_ticks(0, top)
-        if tick <= 0.97 * top
+        if tick <= 0.88 * top
     )
     return f"""<figure class="player">
 <figcaption><button type="button" hidden aria-pressed="false" aria-label="Play {title}"></button>
