@@ -103,7 +103,7 @@ def test_the_sound_is_the_16_bits_of_each_voice(page, comparison):
     ]
     assert len(players) == len(expected) == 6
     for player, audio in zip(players, expected, strict=True):
-        content = base64.b64decode(player["src"].removeprefix("data:audio/flac;base64,"))
+        content = base64.b64decode(player["src"].removeprefix("data:audio/wav;base64,"))
         found, rate = soundfile.read(io.BytesIO(content), dtype="int16")
         assert rate == RATE
         assert np.abs(found - audio * 32768).max() <= 0.5

@@ -116,7 +116,7 @@ def test_the_keyboard_reaches_and_plays_everything(page):
     assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
     page.keyboard.press("Space")
     until(page, "!document.querySelector('audio').paused")
-    assert page.evaluate("document.activeElement.ariaPressed") == "true"
+    until(page, "document.activeElement.ariaPressed === 'true'")
     page.keyboard.press("ArrowRight")  # the next voice goes on where the first one was
     until(page, "!document.querySelectorAll('audio')[1].paused")
     assert (focused(page), playing(page)) == (1, [1])

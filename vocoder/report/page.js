@@ -14,7 +14,10 @@
   function play(player, from) {
     for (const other of all) if (other !== player) other.audio.pause();
     if (from !== undefined) player.audio.currentTime = from;
-    player.audio.play();
+    // Another player may be started before this one has been.
+    player.audio.play().catch((error) => {
+      if (error.name !== "AbortError") throw error;
+    });
   }
 
   function follow(player) {

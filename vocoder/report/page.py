@@ -1,6 +1,6 @@
 """The page: what a comparison found, for eye and ear.
 
-It loads nothing from elsewhere, and its policy forbids the browser to: sounds are FLAC and pictures
+It loads nothing from elsewhere, and its policy forbids the browser to: sounds are WAV and pictures
 PNG, both as data URIs. Every text that comes from outside is escaped.
 """
 
@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vocoder import __version__
-from vocoder.audio import float_to_int16
+from vocoder.audio import write_wav
 from vocoder.comparison import Comparison, Figure, VoiceScores, format_summary
 from vocoder.report.charts import nice_ticks, strip_chart
 from vocoder.report.spectrogram import RANGE_DB, spectrogram_png
@@ -141,8 +141,8 @@ def _examples(comparison: Comparison, examples: Sequence[Example]) -> str:
     content = "".join(articles) or "<p>None were asked for.</p>"
     return f"""<section aria-labelledby="examples">
 <h2 id="examples">Sound and pictures, worst clips first</h2>
-<p>{len(examples)} of {len(comparison.clips)} clips, by mel distance over the voices; lossless, and
-{size / 1e6:.1f} MB of this page. Brightness is power over {RANGE_DB:g} dB below the loudest of the
+<p>{len(examples)} of {len(comparison.clips)} clips, by mel distance over the voices; 16-bit WAV,
+and {size / 1e6:.1f} MB of this page. Brightness is power over {RANGE_DB:g} dB below the loudest of the
 recording.</p>
 <p class="keys"><kbd>Tab</kbd> goes to the next player, <kbd>Space</kbd> plays and stops,
 <kbd>←</kbd> <kbd>→</kbd> change the voice at the same moment of the clip, <kbd>↑</kbd> <kbd>↓</kbd>
@@ -200,7 +200,7 @@ def _player(
 <figcaption><button type="button" hidden aria-pressed="false" aria-label="Play {title}"></button>
 <span><strong>{escape(name)}</strong> <small>{escape(caption)}</small></span></figcaption>
 <audio controls preload="metadata" aria-label="{title}"
- src="data:audio/flac;base64,{_base64(_flac(audio, rate))}"></audio>
+ src="data:audio/wav;base64,{_base64(_wav(audio, rate))}"></audio>
 <div class="plot"><div class="y" aria-hidden="true">{beside}<b>kHz</b></div>
 <div class="picture"><img alt="Spectrogram of {title}, 0 to {top:g} kHz"
  src="data:image/png;base64,{_base64(picture)}"><i class="head" hidden></i></div>
@@ -209,11 +209,10 @@ def _player(
 """
 
 
-def _flac(audio: npt.NDArray[np.float64], rate: int) -> bytes:
-    import soundfile
-
+def _wav(audio: npt.NDArray[np.float64], rate: int) -> bytes:
+    """Return 16-bit WAV, in which browsers jump to any sample; in short FLAC some fail to."""
     buffer = io.BytesIO()
-    soundfile.write(buffer, float_to_int16(audio)[0], rate, "PCM_16", format="FLAC")
+    write_wav(buffer, audio, rate)
     return buffer.getvalue()
 
 
