@@ -142,8 +142,8 @@ def _examples(comparison: Comparison, examples: Sequence[Example]) -> str:
     return f"""<section aria-labelledby="examples">
 <h2 id="examples">Sound and pictures, worst clips first</h2>
 <p>{len(examples)} of {len(comparison.clips)} clips, by mel distance over the voices; 16-bit WAV,
-and {size / 1e6:.1f} MB of this page. Brightness is power over {RANGE_DB:g} dB below the loudest of the
-recording.</p>
+and {size / 1e6:.1f} MB of this page. Brightness is power over {RANGE_DB:g} dB below the loudest
+of the recording.</p>
 <p class="keys"><kbd>Tab</kbd> goes to the next player, <kbd>Space</kbd> plays and stops,
 <kbd>←</kbd> <kbd>→</kbd> change the voice at the same moment of the clip, <kbd>↑</kbd> <kbd>↓</kbd>
 change the clip, <kbd>Home</kbd> starts again. A click into a picture plays from there.</p>
