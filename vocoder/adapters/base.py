@@ -1,0 +1,78 @@
+"""What all adapters share: the exact conversion of mels, lengths, and the manners of a module."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from vocoder.engine import Lengths, Vocoder
+from vocoder.mel import convert_mel
+from vocoder.presets import MelPreset, get_preset
+
+
+class Adapter(nn.Module):
+    """A voice that takes the mels of another pipeline.
+
+    Pipelines put modules where they want them. The voice stays where it was loaded, in its own
+    type, and the audio comes back where, and in the type that, the mel came; `to` moves nothing but
+    a parameter without values, from which pipelines read a device.
+
+    Args:
+        voice: from `vocoder.load`.
+        preset: what the pipeline's mels are made with, a preset or its name.
+        temperature: see `Vocoder.synthesize`.
+        seed: of the noise, the same in every call; None draws fresh noise. Pipelines that fix the
+            seed of torch do not reach it.
+
+    Attributes:
+        voice: the voice.
+        preset: of the pipeline's mels.
+
+    Raises:
+        VocoderError: there is no exact conversion from `preset` to the voice's.
+    """
+
+    def __init__(
+        self,
+        voice: Vocoder,
+        preset: MelPreset | str,
+        *,
+        temperature: float = 1.0,
+        seed: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.voice = voice
+        self.preset = get_preset(preset) if isinstance(preset, str) else preset
+        self.temperature = temperature
+        self.seed = seed
+        # Better refused here than after minutes of text-to-mel.
+        convert_mel(torch.zeros(self.preset.n_mels, 1), self.preset, voice.preset)
+        self.place = nn.Parameter(torch.empty(0, device=voice.device), requires_grad=False)
+
+    def speak(
+        self, mel: Tensor, lengths: Lengths | None = None, temperature: float | None = None
+    ) -> Tensor:
+        """Turn mels of the pipeline's preset into audio.
+
+        Args:
+            mel: (M, F) or (B, M, F), any float type, on any device.
+            lengths: frames (B,), as `Vocoder.synthesize` takes them.
+            temperature: None is the adapter's own.
+
+        Returns:
+            (N,) or (B, N), N = F · hop, of the mel's type and on its device.
+        """
+        # In half precision a conversion would cost digits.
+        wide = mel.to(torch.promote_types(mel.dtype, torch.float32))
+        audio = self.voice.synthesize(
+            convert_mel(wide, self.preset, self.voice.preset),
+            lengths,
+            temperature=self.temperature if temperature is None else temperature,
+            seed=self.seed,
+        )
+        # A copy, since what inference mode made could not be changed in place by the pipeline.
+        return audio.to(mel, copy=True)
+
+    def extra_repr(self) -> str:
+        """Name voice and preset where the module is printed."""
+        return f"{self.voice.name}, {self.preset.name}"

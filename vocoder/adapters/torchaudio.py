@@ -1,0 +1,46 @@
+"""torchaudio's Tacotron 2 bundles: `waveforms, lengths = vocoder(specgrams, lengths)`."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from vocoder.adapters.base import Adapter
+from vocoder.engine import Vocoder
+from vocoder.presets import MelPreset
+
+
+class TorchaudioVocoder(Adapter):
+    """What `bundle.get_vocoder()` returns, by the protocol of `Tacotron2TTSBundle.Vocoder`.
+
+    Args:
+        voice: see `Adapter`, as are the others.
+        preset: by default that of the GRIFFINLIM bundles; "torchaudio-wavernn-22k" is that of the
+            WAVERNN bundles.
+        temperature: of the noise.
+        seed: of the noise.
+    """
+
+    def __init__(
+        self,
+        voice: Vocoder,
+        preset: MelPreset | str = "torchaudio-tacotron2-22k",
+        *,
+        temperature: float = 1.0,
+        seed: int | None = None,
+    ) -> None:
+        super().__init__(voice, preset, temperature=temperature, seed=seed)
+
+    @property
+    def sample_rate(self) -> int:
+        """Hz."""
+        return self.voice.sample_rate
+
+    def forward(
+        self, specgrams: Tensor, lengths: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Turn mels (B, M, F) of `lengths` (B,) frames into audio (B, N) and lengths in samples.
+
+        torchaudio's own Griffin-Lim hands the lengths in frames through.
+        """
+        audio = self.speak(specgrams, lengths)
+        return audio, None if lengths is None else lengths * self.voice.hop_length

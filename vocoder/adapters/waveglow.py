@@ -1,0 +1,32 @@
+"""Code written for WaveGlow: `audio = waveglow.infer(mel, sigma=0.6)`."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from vocoder.adapters.base import Adapter
+from vocoder.engine import Vocoder
+from vocoder.presets import MelPreset
+
+
+class WaveGlowVocoder(Adapter):
+    """A stand-in for NVIDIA's WaveGlow, as Tacotron 2, Flowtron and Mellotron call it.
+
+    Args:
+        voice: see `Adapter`, as are the others.
+        preset: of the mels.
+        seed: of the noise; its temperature is `sigma`.
+    """
+
+    def __init__(
+        self,
+        voice: Vocoder,
+        preset: MelPreset | str = "tacotron2-22k",
+        *,
+        seed: int | None = None,
+    ) -> None:
+        super().__init__(voice, preset, seed=seed)
+
+    def infer(self, spect: Tensor, sigma: float = 1.0) -> Tensor:
+        """Turn mels (B, M, F) into audio (B, N), with noise of standard deviation `sigma`."""
+        return self.speak(spect, temperature=sigma)
