@@ -2,8 +2,9 @@
 
 torchaudio's Tacotron 2 and transformers' SpeechT5, with random weights, always call us here. ESPnet
 and Coqui call us where they are installed (ESPnet pins an older torch, Coqui wants fifty packages);
-everywhere, stand-ins repeat the calls that their sources make, in the same order and types. WaveGlow
-is no package: Tacotron 2 hands its mels to `infer`, as torchaudio's and NVIDIA's examples do.
+everywhere, stand-ins repeat the calls that their sources make, in the same order and types.
+WaveGlow is no package: Tacotron 2 hands its mels to `infer`, as torchaudio's and NVIDIA's examples
+do.
 """
 
 from __future__ import annotations

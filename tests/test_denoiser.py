@@ -8,14 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from commands import assert_one_error_line, run_here
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from voices import TACOTRON2, some_mel, voice_models
+from voices import TACOTRON2, save_tiny_voice, some_mel, voice_models
 
 from vocoder import denoiser, metrics
 from vocoder.audio import read_wav
 from vocoder.denoiser import Denoiser
-from vocoder.engine import FlowVocoder, GriffinLimVocoder, Vocoder
+from vocoder.engine import FlowVocoder, GriffinLimVocoder, Vocoder, load
 from vocoder.errors import VocoderError
 
 CLIP = Path(__file__).parents[1] / "egs" / "quickstart" / "corpus" / "wavs" / "ES000001.flac"
@@ -64,9 +65,9 @@ def test_the_hum_goes_and_speech_stays(cleaner, speech):
     noisy = speech + hum(len(speech))
     clean = cleaner(noisy, strength=1.0)
     assert level(noisy) > -58
-    assert level(clean) < level(noisy) - 20
-    ratio = (clean - speech).square().mean() / speech.square().mean()
-    assert 10 * math.log10(ratio) < 10 * math.log10((noisy - speech).square().mean() / speech.square().mean())
+    # Where speech covers a line, the phase is that of both: 20 dB would be too much to ask.
+    assert level(clean) < level(noisy) - 12
+    assert (clean - speech).square().mean() < 0.3 * (noisy - speech).square().mean()
     # By the measures that judge voices, the speech is nearer than before, and near.
     before, after = (
         metrics.log_spectral_distance(speech.numpy(), audio.numpy(), 22050)
@@ -110,7 +111,8 @@ def test_blocks_give_what_the_whole_gives(cleaner, speech, monkeypatch):
 
 
 def test_an_item_of_a_batch_is_cleaned_as_alone(cleaner, speech):
-    padded = torch.stack([speech, torch.cat([speech[:10_000], torch.zeros(len(speech) - 10_000)])])
+    padded = speech.repeat(2, 1)
+    padded[1, 10_000:] = 0
     together = cleaner(padded, 0.5)
     torch.testing.assert_close(together[0], cleaner(speech, 0.5), rtol=0, atol=1e-6)
     torch.testing.assert_close(
@@ -137,8 +139,8 @@ def test_any_voice_has_a_denoiser(voice):
     assert cleaner(audio).shape == audio.shape
 
 
-def test_griffin_lim_has_next_to_no_bias(cleaner):
-    assert Denoiser(GriffinLimVocoder()).bias.max() < 0.01 * cleaner.bias.max()
+def test_griffin_lim_has_no_bias():
+    assert not Denoiser(GriffinLimVocoder()).bias.any()
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -158,3 +160,33 @@ def test_a_strength_that_makes_no_sense(cleaner, strength):
 def test_audio_that_makes_no_sense(cleaner, audio):
     with pytest.raises(VocoderError, match=r"audio: has shape"):
         cleaner(audio)
+
+
+# ---- vocoder synthesize --denoise ----
+
+
+def test_the_command_denoises_every_file_as_the_class_does(tmp_path, capfdbinary):
+    voice = save_tiny_voice(tmp_path / "tiny.safetensors")
+    for n_frames in (9, 5):
+        np.save(tmp_path / f"{n_frames}.npy", some_mel(n_frames).numpy())
+    inputs = [tmp_path / "9.npy", tmp_path / "5.npy"]
+    options = ["--voice", voice, "--seed", 3, "--batch-size", 2, "--denoise", 0.5]
+    result = run_here(capfdbinary, "synthesize", *inputs, "-o", tmp_path / "out", *options)
+    assert result.code == 0, result
+    speaker = load(voice)
+    for n_frames in (9, 5):
+        written, _ = read_wav(tmp_path / "out" / f"{n_frames}.wav")
+        plain = speaker.synthesize(some_mel(n_frames), seed=3)
+        clean = Denoiser(speaker)(plain, 0.5).clamp(-1, 32767 / 32768)
+        np.testing.assert_allclose(written, clean.numpy(), rtol=0, atol=2e-4)
+        assert (clean - plain.clamp(-1, 1)).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("strength", ["-0.1", "nan", "much"])
+def test_the_command_refuses_a_senseless_strength(tmp_path, capfdbinary, strength):
+    np.save(tmp_path / "mel.npy", some_mel(2).numpy())
+    options = ["--voice", save_tiny_voice(tmp_path / "tiny.safetensors"), "--denoise", strength]
+    out = tmp_path / "out.wav"
+    result = run_here(capfdbinary, "synthesize", tmp_path / "mel.npy", "-o", out, *options)
+    assert_one_error_line(result)
+    assert not out.exists()

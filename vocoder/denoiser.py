@@ -1,10 +1,11 @@
 """What a voice hums by itself, taken out of its sound.
 
-A flow leaves stationary lines where it folds audio into rows, at multiples of sample_rate/H. NVIDIA
-WaveGlow's denoiser (denoiser.py of that repository) renders a mel of zeros without noise, takes the
-magnitudes of its first frame for the bias, and subtracts them from every frame. Ours differs in the
-mel, silence instead of zeros, which under a logarithm are a loud hiss; and in the average over many
-frames, away from the edges.
+A flow leaves stationary lines where it folds audio into rows, at multiples of sample_rate/H. As
+NVIDIA WaveGlow's denoiser (denoiser.py of that repository) we render a mel that is 1 in every band,
+whose logarithm is the zeros there, without noise, and subtract its magnitudes from every frame.
+Silence would be the purer mel, but the hum grows with loudness: in the shipped `espeak-small`, the
+lines of silence are 80 dB below those of ones, and subtracting them leaves the hum of speech as it
+was. Unlike there, the bias is averaged over many frames away from the edges.
 """
 
 from __future__ import annotations
@@ -14,12 +15,13 @@ from typing import overload
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
-from vocoder.engine import Array, Vocoder
+from vocoder.engine import Array, GriffinLimVocoder, Vocoder
 from vocoder.errors import VocoderError
 
 _N_FFT, _HOP = 1024, 256  # samples, as in WaveGlow
-_SILENT_FRAMES = 64  # of the mel that the bias is heard in; a quarter at each end is left out
+_BIAS_FRAMES = 64  # of the mel that the bias is heard in; a quarter at each end is left out
 # Samples transformed at once, a multiple of the hop, so that an hour takes no more than a minute.
 _BLOCK = 1024 * _HOP
 
@@ -28,22 +30,26 @@ class Denoiser:
     """Subtracts the spectrum of a voice's own bias, frame by frame, and keeps the phases.
 
     Args:
-        voice: heard once, saying silence at temperature 0.
+        voice: heard once, at temperature 0.
 
     Attributes:
         bias: magnitudes (K,) of the voice's bias, for frames of 1024 samples under a Hann window.
+            Zeros for Griffin-Lim, which knows no temperature and adds nothing of its own.
         sample_rate: Hz, of all audio that this denoiser can serve.
     """
 
     def __init__(self, voice: Vocoder) -> None:
-        silence = torch.full((voice.n_mels, _SILENT_FRAMES), voice.preset.silence_floor)
-        hum = voice.synthesize(silence, temperature=0.0, seed=0)
+        self.sample_rate = voice.sample_rate
+        if isinstance(voice, GriffinLimVocoder):
+            self.bias = torch.zeros(_N_FFT // 2 + 1, device=voice.device)
+            return
+        ones = torch.full((voice.n_mels, _BIAS_FRAMES), voice.preset.compress(1.0))
+        hum = voice.synthesize(ones, temperature=0.0, seed=0)
         quarter = len(hum) // 4
         spectrum = _stft(hum[None, quarter:-quarter])
         # Frames at either end hold the edge of the cut.
         edge = _N_FFT // _HOP
         self.bias = spectrum[0, :, edge:-edge].abs().mean(dim=-1)
-        self.sample_rate = voice.sample_rate
 
     @overload
     def __call__(self, audio: Tensor, strength: float = 0.1) -> Tensor: ...
@@ -92,12 +98,12 @@ class Denoiser:
 
 def _subtract(audio: Tensor, bias: Tensor) -> Tensor:
     """Subtract magnitudes (K, 1) from those of audio (B, N)."""
-    spectrum = _stft(audio)
+    # Every frame that holds a sample counts, also those centred beyond the end: so a padded item of
+    # a batch is cleaned as it is alone.
+    spectrum = _stft(F.pad(audio, (0, _N_FFT)))
     magnitude = spectrum.abs()
     gain = (magnitude - bias).clamp_min(0) / magnitude.clamp_min(torch.finfo(audio.dtype).tiny)
-    return torch.istft(
-        spectrum * gain, _N_FFT, _HOP, window=_window(audio), length=audio.shape[1]
-    )
+    return torch.istft(spectrum * gain, _N_FFT, _HOP, window=_window(audio), length=audio.shape[1])
 
 
 def _stft(audio: Tensor) -> Tensor:

@@ -19,6 +19,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from vocoder.audio import read_wav, write_wav
+from vocoder.denoiser import Denoiser
 from vocoder.engine import GriffinLimVocoder, Vocoder, pad_mels
 from vocoder.errors import VocoderError
 from vocoder.mel import MelSpectrogram, convert_mel, looks_like
@@ -214,6 +215,7 @@ def synthesize_files(
     temperature: float = 1.0,
     seed: int | None = None,
     batch_size: int = 1,
+    denoise: float = 0.0,
 ) -> Report:
     """Speak every source into its output, with a progress bar on standard error.
 
@@ -230,6 +232,7 @@ def synthesize_files(
         temperature: see `Vocoder.synthesize`.
         seed: the same for every file, so that a file's audio does not depend on its neighbours.
         batch_size: utterances spoken at once; with more than one they go in order of length.
+        denoise: strength of the `Denoiser`; 0 is none.
 
     Raises:
         VocoderError: an input is unreadable or does not fit the voice.
@@ -247,6 +250,8 @@ def synthesize_files(
         jobs.sort(key=lambda job: (job.voice.preset.fingerprint, job.n_frames))
     prepare_folders([output for output in outputs if isinstance(output, Path)])
 
+    speakers = {job.voice for job in jobs} if denoise else ()
+    denoisers = {speaker: Denoiser(speaker) for speaker in speakers}
     report = Report()
     total = sum(job.n_frames * job.voice.hop_length / job.voice.sample_rate for job in jobs)
     bar_format = "{l_bar}{bar}| {n:.1f}/{total:.1f} s [{elapsed}<{remaining}]"
@@ -256,7 +261,10 @@ def synthesize_files(
             mels = [_read(job.source, preset, voice)[0] for job in batch]
             start = time.perf_counter()
             padded, lengths = pad_mels(mels, speaker.preset)
-            audio = speaker.synthesize(padded, lengths, temperature=temperature, seed=seed).cpu()
+            audio = speaker.synthesize(padded, lengths, temperature=temperature, seed=seed)
+            if denoise:
+                audio = denoisers[speaker](audio, denoise)
+            audio = audio.cpu()
             report.compute_seconds += time.perf_counter() - start
             for job, row, n_frames in zip(batch, audio, lengths, strict=True):
                 n_samples = n_frames * speaker.hop_length

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +14,7 @@ from vocoder.engine import Vocoder
 from vocoder.errors import VocoderError
 from vocoder.presets import TACOTRON2, MelPreset
 
-_LOGARITHMS = {"np.log": "ln", "np.log10": "log10"}
+_LOGARITHMS: dict[str, Literal["ln", "log10"]] = {"np.log": "ln", "np.log10": "log10"}
 
 
 class CoquiVocoder(Adapter):

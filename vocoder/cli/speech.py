@@ -19,6 +19,13 @@ from vocoder.cli.options import Size, device_option
 @click.option("--dtype", help="To compute in, such as float64; by default the backend's own.")
 @click.option("--backend", help="reference, cpu or triton; by default the fastest that can run.")
 @click.option("--memory", type=Size(), help="For an utterance on the CPU, such as 512MB.")
+@click.option(
+    "--denoise",
+    type=click.FloatRange(0),
+    default=0.0,
+    metavar="STRENGTH",
+    help="Subtract the voice's own hum; 0.1 is mild.",
+)
 @click.option("--batch-size", type=int, default=1, show_default=True, help="Utterances at once.")
 @device_option
 def synthesize(
@@ -31,6 +38,7 @@ def synthesize(
     dtype: str | None,
     backend: str | None,
     memory: int | None,
+    denoise: float,
     batch_size: int,
     device: str | None,
 ) -> None:
@@ -64,6 +72,7 @@ def synthesize(
         temperature=temperature,
         seed=seed,
         batch_size=batch_size,
+        denoise=denoise,
     )
     for file, n_clipped in report.clipped.items():
         click.echo(f"vocoder: {file}: {n_clipped} samples were clipped", err=True)
