@@ -3,7 +3,14 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 METRICS = ["pystoi>=0.4", "pesq>=0.0.4"]
-TEST = [*METRICS, "pytest>=8", "pytest-timeout>=2.3", "hypothesis>=6.100", "playwright>=1.45"]
+TEST = [
+    *METRICS,
+    "transformers>=5",
+    "playwright>=1.45",
+    "pytest>=8",
+    "pytest-timeout>=2.3",
+    "hypothesis>=6.100",
+]
 DEV = [*TEST, "ruff>=0.8", "mypy>=1.13", "types-PyYAML", "types-tqdm"]
 
 setup(

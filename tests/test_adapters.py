@@ -9,8 +9,11 @@ do.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import re
 import types
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,7 +26,7 @@ from vocoder.adapters.coqui import denormalised_preset
 from vocoder.engine import FlowVocoder, GriffinLimVocoder
 from vocoder.errors import VocoderError
 from vocoder.mel import convert_mel
-from vocoder.presets import get_preset
+from vocoder.presets import PRESETS, get_preset
 
 HOP = 256
 
@@ -467,3 +470,17 @@ def test_the_base_alone_takes_both_shapes():
     speak = Adapter(voice, TACOTRON2, seed=3).speak
     mel = some_mel(4)
     torch.testing.assert_close(speak(mel), speak(mel[None])[0], rtol=0, atol=2e-5)
+
+
+def test_the_table_of_the_docs_is_what_converts():
+    text = (Path(__file__).parents[1] / "docs" / "tts.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| [^|]+ \| `([\w-]+)`[^|]* \| ([^|]+) \|$", text, re.MULTILINE)
+    assert len(rows) == 7
+    for origin, said in rows:
+        exact = set()
+        for target in PRESETS.values():
+            with contextlib.suppress(VocoderError):
+                convert_mel(torch.zeros(get_preset(origin).n_mels, 1), origin, target)
+                exact.add(target.name)
+        named = set(re.findall(r"`([\w-]+)`", said)) or {origin}
+        assert named | {origin} == exact, origin

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+import runpy
 import shutil
 import subprocess
 import sys
@@ -8,8 +10,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import torch
+import yaml
+from helpers import tiny_recipe
+from test_preprocess import write_tone
 
+from vocoder.data.base import Corpus
+from vocoder.data.preprocess import preprocess
 from vocoder.mel_files import read_mel
+from vocoder.training.trainer import Trainer
 
 EGS = Path(__file__).parents[1] / "egs"
 CORPUS = EGS / "quickstart" / "corpus"
@@ -75,3 +84,90 @@ def test_without_espeak_the_remedy_is_named(tmp_path):
         "make_espeak_corpus: espeak-ng is not installed; `apt install espeak-ng`"
     ]
     assert not (tmp_path / "out").exists()
+
+
+# ---- tts ----
+
+TTS = EGS / "tts"
+STORY = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+
+
+def run_script(monkeypatch, name, *arguments):
+    monkeypatch.setattr(sys, "argv", [name, *map(str, arguments)])
+    runpy.run_path(str(TTS / name), run_name="__main__")
+
+
+def is_sound(path, rate):
+    audio, found = soundfile.read(path)
+    return found == rate and len(audio) > 0 and len(audio) % 256 == 0
+
+
+def test_a_script_for_each_pipeline_is_short_and_listed():
+    scripts = sorted(TTS.glob("*.py"))
+    adapters = {path.stem for path in (EGS.parent / "vocoder" / "adapters").glob("*.py")}
+    assert {f"speak_{name}" for name in adapters - {"base", "__init__"}} == {
+        s.stem for s in scripts
+    }
+    for script in scripts:
+        text = script.read_text(encoding="utf-8")
+        assert len(text.splitlines()) <= 40
+        compile(text, script, "exec")
+        assert script.name in (EGS / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", ["torchaudio", "waveglow"])
+def test_tacotron2_of_torchaudio_speaks(tmp_path, monkeypatch, name):
+    """With random weights: the real ones are a download."""
+    pipelines = pytest.importorskip("torchaudio.pipelines")
+    from torchaudio.models import Tacotron2
+
+    torch.manual_seed(0)
+    bundle = pipelines.TACOTRON2_GRIFFINLIM_CHAR_LJSPEECH
+    small = {"decoder_rnn_dim": 16, "attention_rnn_dim": 16, "prenet_dim": 8}
+    model = Tacotron2(n_symbol=38, decoder_max_step=12, **small).eval()
+    monkeypatch.setattr(type(bundle), "get_tacotron2", lambda self: model)
+    out = tmp_path / "out.wav"
+    run_script(monkeypatch, f"speak_{name}.py", "Hello.", "--voice", "espeak-small", "-o", out)
+    assert is_sound(out, 22050)
+
+
+def test_speecht5_of_transformers_speaks(tmp_path, monkeypatch):
+    """With random weights, and without the tokeniser: the real ones are a download."""
+    transformers = pytest.importorskip("transformers")
+    small = {"hidden_size": 16, "encoder_attention_heads": 2, "decoder_attention_heads": 2}
+    small |= {"encoder_layers": 1, "decoder_layers": 1, "vocab_size": 9}
+    model = transformers.SpeechT5ForTextToSpeech(transformers.SpeechT5Config(**small)).eval()
+    for kind, made in (
+        ("SpeechT5Processor", lambda text, return_tensors: {"input_ids": torch.tensor([[4]])}),
+        ("SpeechT5ForTextToSpeech", model),
+    ):
+        monkeypatch.setattr(getattr(transformers, kind), "from_pretrained", lambda _, m=made: m)
+    out = tmp_path / "out.wav"
+    run_script(monkeypatch, "speak_huggingface.py", "Hello.", "-o", out)
+    assert is_sound(out, 16000)
+
+
+@pytest.mark.skipif(shutil.which("espeak-ng") is None, reason="needs espeak-ng")
+@pytest.mark.slow
+def test_text_becomes_sound_offline(tmp_path):
+    script = ["sh", TTS / "speak.sh", "Good morning.", "espeak-small"]
+    subprocess.run(script, check=True, cwd=tmp_path, env=STORY)
+    said = soundfile.info(tmp_path / "out" / "tts" / "espeak.wav").duration
+    assert is_sound(tmp_path / "out" / "tts" / "voice.wav", 22050)
+    assert abs(soundfile.info(tmp_path / "out" / "tts" / "voice.wav").duration - said) < 0.02
+
+
+@pytest.mark.slow
+def test_a_voice_is_tuned_to_given_mels(tmp_path):
+    recipe = tiny_recipe(steps=1, eval_every=1, save_every=1)
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe.to_dict()))
+    source = tmp_path / "recordings"
+    for name in ("a.wav", "b.wav", "c.wav"):
+        write_tone(source / name, seconds=0.3)
+    preprocess("wavs", source, tmp_path / "plain", n_jobs=1)
+    voice = Trainer(recipe, tmp_path / "plain", tmp_path / "voice", device="cpu").fit()
+    script = ["sh", TTS / "finetune.sh", source, tmp_path / "plain" / "mels", voice]
+    script += [tmp_path / "recipe.yaml", "train.steps=2", "train.log_every=1"]
+    subprocess.run(script, check=True, cwd=tmp_path, env=STORY)
+    assert Corpus.open(tmp_path / "data" / "finetune").manifest.given_mels
+    assert len(list((tmp_path / "out" / "finetune").glob("*.wav"))) == 3

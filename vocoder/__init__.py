@@ -13,6 +13,7 @@ __version__ = "0.1.0"
 _HOME = {
     "load": "engine",
     "Vocoder": "engine",
+    "GriffinLimVocoder": "engine",
     "MelSpectrogram": "mel",
     "MelPreset": "mel",
     "convert_mel": "mel",
