@@ -7,6 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 
+SLOPE = 0.4  # of the leaky ReLU, as in the published code
+
 
 class Upsampler(nn.Module):
     """Transposed convolutions over (mel band, time), one per stride, leaky ReLU after each.
@@ -49,7 +51,7 @@ class Upsampler(nn.Module):
         if lengths is not None:
             c = c * column_mask(lengths, c.shape[-1])
         for stride, stage in zip(self.strides, self.stages, strict=True):
-            c = F.leaky_relu(stage(c), 0.4)
+            c = F.leaky_relu(stage(c), SLOPE)
             if lengths is not None:
                 lengths = lengths * stride
                 c = c * column_mask(lengths, c.shape[-1])

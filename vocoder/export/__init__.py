@@ -1,0 +1,1 @@
+"""A voice as an ONNX file: the graph, and the file that carries and proves it."""
