@@ -3,8 +3,11 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 METRICS = ["pystoi>=0.4", "pesq>=0.0.4"]
+ONNX = ["onnx>=1.17", "onnxruntime>=1.20"]
 TEST = [
     *METRICS,
+    *ONNX,
+    "sherpa-onnx>=1.12.26",
     "transformers>=5",
     "playwright>=1.45",
     "pytest>=8",
@@ -41,6 +44,6 @@ setup(
         "safetensors>=0.4.5",
         "tqdm>=4.66",
     ],
-    extras_require={"metrics": METRICS, "test": TEST, "dev": DEV},
+    extras_require={"metrics": METRICS, "onnx": ONNX, "test": TEST, "dev": DEV},
     entry_points={"console_scripts": ["vocoder = vocoder.cli:main"]},
 )

@@ -17,6 +17,7 @@ _HOME = {
     "MelSpectrogram": "mel",
     "MelPreset": "mel",
     "convert_mel": "mel",
+    "export_onnx": "export.voice_file",
     "read_wav": "audio",
     "write_wav": "audio",
     "Denoiser": "denoiser",

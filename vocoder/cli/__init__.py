@@ -14,7 +14,7 @@ from typing import NoReturn
 import click
 
 import vocoder
-from vocoder.cli import corpora, images, judging, models, speech
+from vocoder.cli import corpora, export, images, judging, models, speech
 from vocoder.config import suggest
 from vocoder.errors import VocoderError
 
@@ -96,6 +96,7 @@ for command in (  # in the order of work, in which `vocoder --help` lists them
     speech.synthesize,
     corpora.convert_mel,
     models.import_,
+    export.export,
     models.recipes,
     corpora.presets,
     judging.benchmark,

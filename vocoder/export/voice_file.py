@@ -1,0 +1,160 @@
+"""A voice as an ONNX file that onnxruntime and sherpa-onnx run without Python or torch."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+import vocoder
+from vocoder.atomic import atomic_path
+from vocoder.engine import FlowVocoder, Vocoder
+from vocoder.errors import VocoderError
+
+Precision = Literal["fp32", "fp16"]
+
+FORMAT = 1  # of the metadata and of the names of inputs and outputs
+_CHECKED_FRAMES = 18  # more columns than a layer of the published size reaches
+# Greatest |Δ| between onnxruntime's audio and the voice's, for each 1 of the loudest sample; a
+# hundred times what is usual or more, so that only a graph that is wrong exceeds it.
+_TOLERANCE = {"fp32": 1e-3, "fp16": 5e-2}
+
+
+@dataclass(frozen=True)
+class ExportReport:
+    """What was written.
+
+    Attributes:
+        path: the file.
+        n_bytes: its size.
+        difference: the greatest |Δ| between its audio in onnxruntime and the voice's own, of the
+            same noise.
+        peak: the loudest sample of that audio.
+    """
+
+    path: Path
+    n_bytes: int
+    difference: float
+    peak: float
+
+
+def export_onnx(
+    voice: Vocoder,
+    path: str | os.PathLike[str],
+    *,
+    temperature: float = 1.0,
+    precision: Precision = "fp32",
+    explicit_noise: bool = False,
+) -> ExportReport:
+    """Write a voice as an ONNX file: `mel` (N, M, T) to `audio` (N, T · hop), both float32.
+
+    The metadata is that of sherpa-onnx's vocoders of the type hifigan, with the mel preset. Before
+    the file appears it is run in onnxruntime and its audio compared with the voice's.
+
+    Args:
+        voice: a trained flow with the affine transform.
+        path: a `.onnx` file.
+        temperature: standard deviation of the noise, fixed in the file.
+        precision: "fp16" stores half the bytes and computes the layers in float16; the noise, the
+            affine transform and the sums over layers stay float32.
+        explicit_noise: take standard normal `noise` (N, T · hop) as a second input, instead of
+            drawing it in the graph; the temperature multiplies it.
+
+    Raises:
+        VocoderError: no such graph can be made of the voice, an argument is wrong, the packages of
+            the extra `onnx` are missing, or onnxruntime's audio is not the voice's.
+        OSError: the file cannot be written.
+    """
+    path = Path(path)
+    if not isinstance(voice, FlowVocoder):
+        raise VocoderError(
+            f"{voice.name}: an algorithm without a network, nothing to export; give a trained voice"
+        )
+    if path.suffix != ".onnx":
+        raise VocoderError(f"{path}: give a name that ends in .onnx")
+    if not 0 <= temperature < float("inf"):
+        raise VocoderError(f"temperature {temperature:g}: must be 0 or more; 1 is as trained")
+    if precision not in _TOLERANCE:
+        raise VocoderError(f"precision {precision!r}: not one of fp32, fp16")
+    onnx = _optional("onnx")
+    _optional("onnxruntime")
+    from vocoder.export.voice_graph import voice_graph
+
+    graph = voice_graph(
+        voice.model,
+        temperature=temperature,
+        half=precision == "fp16",
+        explicit_noise=explicit_noise,
+    )
+    model = graph.model(voice.preset.name, "vocoder", vocoder.__version__)
+    onnx.helper.set_model_props(model, _metadata(voice, temperature, precision))
+    difference, peak = _compare(model, voice, temperature)
+    if not difference <= _TOLERANCE[precision] * max(peak, 1.0):
+        remedy = "try fp32" if precision == "fp16" else "try another version of onnxruntime"
+        raise VocoderError(
+            f"{path}: not written, since onnxruntime's audio differs from the voice's by "
+            f"{difference:.2g} where the loudest sample is {peak:.2g}; {remedy}"
+        )
+    try:
+        with atomic_path(path) as temporary:
+            onnx.save_model(model, temporary)
+    except OSError as error:  # which names a hidden file
+        raise OSError(error.errno, error.strerror, str(path)) from None
+    return ExportReport(path, path.stat().st_size, difference, peak)
+
+
+def _optional(name: str) -> Any:
+    try:
+        return import_module(name)
+    except ImportError:
+        raise VocoderError(f"{name}: not installed; run: pip install 'vocoder[onnx]'") from None
+
+
+def _metadata(voice: FlowVocoder, temperature: float, precision: str) -> dict[str, str]:
+    """Return what sherpa-onnx asks for, and what tells a mel that fits from one that does not."""
+    preset = voice.preset
+    values = {
+        "model_type": "hifigan",  # one input, a mel, and one output, the audio
+        "version": FORMAT,
+        "sample_rate": preset.sample_rate,
+        "n_mels": preset.n_mels,
+        "hop_length": preset.hop_length,
+        "temperature": temperature,
+        "precision": precision,
+        "preset": preset.name,
+        "preset_fingerprint": preset.fingerprint,
+    }
+    return {key: str(value) for key, value in values.items()}
+
+
+@torch.inference_mode()
+def _compare(model: Any, voice: FlowVocoder, temperature: float) -> tuple[float, float]:
+    """Return the greatest |Δ| between onnxruntime's audio and the voice's, and the peak of that.
+
+    Both get the mel of quiet noise, which is of the preset's range whatever the preset, and the
+    same noise: where the graph would draw it, it is handed in at that place.
+    """
+    import numpy as np
+    import onnxruntime
+
+    from vocoder.export.voice_graph import MEL, NOISE, expose_noise
+
+    preset = voice.preset
+    generator = torch.Generator().manual_seed(0)
+    n_samples = max(_CHECKED_FRAMES * preset.hop_length, preset.min_samples)
+    mel = voice.mel(0.05 * torch.randn(1, n_samples, generator=generator))
+    noise = torch.randn(1, mel.shape[-1] * preset.hop_length, generator=generator)
+    exposed = expose_noise(model)
+    session = onnxruntime.InferenceSession(
+        exposed.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
+    inputs = {MEL: mel.cpu().numpy(), NOISE: noise.numpy()}
+    audio = np.asarray(session.run(None, inputs)[0])
+    # Not the voice's renderer, which may compute in float16 itself.
+    like = next(voice.model.parameters())
+    expected = voice.model.inverse((temperature * noise).to(like), mel.to(like)).cpu().numpy()
+    return float(np.abs(audio - expected).max()), float(np.abs(expected).max())
