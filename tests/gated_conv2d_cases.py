@@ -23,11 +23,16 @@ class Case:
     projected: bool = False
     gated: bool = True
     last: bool = False
+    causal: bool = False
     strided: bool = False  # h and cond are views with other strides
 
     def __str__(self) -> str:
         B, H, W = self.size
-        words = [word for word in ("projected", "gated", "last", "strided") if getattr(self, word)]
+        words = [
+            word
+            for word in ("projected", "gated", "last", "causal", "strided")
+            if getattr(self, word)
+        ]
         return "-".join([f"{B}x{H}x{W}", "d{}x{}".format(*self.dilation), *words])
 
 
@@ -38,6 +43,8 @@ CASES = [
     Case((2, 3, 5), dilation=(1, 8), last=True),  # the side taps fall outside everywhere
     Case((1, 5, 7), dilation=(2, 3), n_outputs=25, strided=True),
     Case((1, 2, 4), dilation=(4, 1), scale=0.5**0.5, projected=True, gated=False),
+    Case((2, 4, 21), dilation=(1, 2), causal=True),
+    Case((1, 3, 5), dilation=(2, 8), causal=True, last=True),  # the other taps fall outside
 ]
 
 

@@ -61,6 +61,12 @@ def tiny_models() -> dict[str, RowFlow]:
         "nanoflow-spline": NanoFlowConfig(
             **shape, n_height=6, n_flows=2, flow_embedding=5, transform="spline"
         ),
+        "nanoflow-causal": NanoFlowConfig(
+            **shape, n_height=6, n_flows=3, flow_embedding=5, lookahead_frames=2
+        ),
+        "waveflow-causal": WaveFlowConfig(
+            **shape, n_height=8, n_flows=2, n_layers_per_cycle=3, lookahead_frames=0
+        ),
     }
     torch.manual_seed(0)
     return {name: perturb(_build(config)).double() for name, config in configs.items()}

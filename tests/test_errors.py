@@ -83,7 +83,7 @@ def test_a_bad_mel_on_standard_input(run, tmp_path, voice, kind):
     assert_one_error_line(result, "standard input", *words)
 
 
-@pytest.mark.parametrize("content", [b"", b"\x93NUMPY", b"RIFF....WAVE", os.urandom(100)])
+@pytest.mark.parametrize("content", [b"", b"\x93NUMPY", b"RIFF....WAVE", bytes(range(100, 200))])
 def test_junk_on_standard_input(run, voice, content):
     result = run("synthesize", "-", "-o", "-", "--voice", voice, stdin=content)
     assert_one_error_line(result, "standard input", "numpy.save")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import fields, replace
+from typing import Any
 
 import pytest
 import torch
@@ -20,9 +21,10 @@ each_case = pytest.mark.parametrize("case", CASES, ids=str)
 
 
 def by_loops(
-    h: Tensor, cond: Tensor, w: GatedConvWeights, dilation: tuple[int, int], scale: float
+    h: Tensor, cond: Tensor, w: GatedConvWeights, case: Case
 ) -> tuple[Tensor | None, Tensor]:
     """Compute the layer as its docstring says it, one position after the other."""
+    dilation, centre = case.dilation, 2 if case.causal else 1
     B, H, W, C = h.shape
     h_next, y = torch.empty_like(h), h.new_empty(B, H, W, w.out.shape[1])
     for b in range(B):
@@ -33,7 +35,7 @@ def by_loops(
                 )
                 for j in range(3):
                     for k in range(3):
-                        r, c = row - (2 - j) * dilation[0], column + (k - 1) * dilation[1]
+                        r, c = row - (2 - j) * dilation[0], column + (k - centre) * dilation[1]
                         if r >= 0 and 0 <= c < W:
                             a = a + h[b, r, c] @ w.conv[3 * j + k]
                 o = a[:C].tanh() * a[C:].sigmoid()
@@ -41,16 +43,20 @@ def by_loops(
                 if w.res is not None:
                     r = o @ w.res + w.res_bias
                     r = r if w.gate is None else r * w.gate
-                    h_next[b, row, column] = (h[b, row, column] + r) * scale
+                    h_next[b, row, column] = (h[b, row, column] + r) * case.scale
     return (None if w.res is None else h_next), y
+
+
+def settings(case: Case) -> dict[str, Any]:
+    return {"dilation": case.dilation, "scale": case.scale, "causal": case.causal}
 
 
 @each_case
 def test_reference_is_the_definition(case: Case) -> None:
     h, cond, w = random_layer(case)
     with torch.no_grad():
-        expected = by_loops(h, cond, w, case.dilation, case.scale)
-        got = gated_conv2d(h, cond, w, dilation=case.dilation, scale=case.scale)
+        expected = by_loops(h, cond, w, case)
+        got = gated_conv2d(h, cond, w, **settings(case))
     assert (got[0] is None) == (expected[0] is None) == case.last
     torch.testing.assert_close(got[1], expected[1], atol=1e-12, rtol=0)
     if got[0] is not None:
@@ -66,7 +72,7 @@ def test_gradients_are_those_of_finite_differences(case: Case) -> None:
 
     def layer(h: Tensor, cond: Tensor, *values: Tensor) -> tuple[Tensor, ...]:
         weights = replace(w, **dict(zip(names, values, strict=True)))
-        h_next, y = gated_conv2d(h, cond, weights, dilation=case.dilation, scale=case.scale)
+        h_next, y = gated_conv2d(h, cond, weights, **settings(case))
         return (y,) if h_next is None else (h_next, y)
 
     torch.autograd.gradcheck(layer, [t.requires_grad_() for t in tensors])
@@ -79,12 +85,10 @@ def test_rows_may_come_one_by_one(case: Case) -> None:
     past = h.new_zeros(B, 2 * case.dilation[0], W, C)
     rows = []
     with torch.no_grad():
-        whole = gated_conv2d(h, cond, w, dilation=case.dilation, scale=case.scale)
+        whole = gated_conv2d(h, cond, w, **settings(case))
         for r in range(H):
             row, c = h[:, r : r + 1], cond[:, r : r + 1]
-            rows.append(
-                gated_conv2d(row, c, w, dilation=case.dilation, scale=case.scale, past=past)
-            )
+            rows.append(gated_conv2d(row, c, w, **settings(case), past=past))
             past = torch.cat([past, row], dim=1)[:, 1:]
     for ours, theirs in zip(zip(*rows, strict=True), whole, strict=True):
         if theirs is not None:

@@ -24,6 +24,8 @@ CASES = [
     Case((2, 2, 17), dilation=(1, 16)),
     Case((1, 3, 40), dilation=(2, 8), projected=True, gated=False),
     Case((1, 5, BLOCK_COLUMNS // 2 + 3), channels=2),
+    Case((1, 3, 16), dilation=(1, 4), causal=True),
+    Case((2, 2, 17), dilation=(1, 16), causal=True),
 ]
 
 
@@ -50,6 +52,7 @@ def outputs_and_gradients(
             replace(w, **{name: inputs[f"w.{name}"] for name in weights}),
             dilation=case.dilation,
             scale=case.scale,
+            causal=case.causal,
             past=inputs.get("past"),
             recompute=recompute,
         )

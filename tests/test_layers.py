@@ -12,7 +12,7 @@ import vocoder
 PACKAGE = Path(vocoder.__file__).parent
 # From the lowest to the highest; those of one line never import each other.
 LAYERS = [
-    ["errors", "atomic"],
+    ["errors", "atomic", "noise"],
     ["config", "device", "measuring"],
     ["registry", "presets"],
     ["audio", "appearance", "mel_files", "flows", "kernels"],
@@ -22,7 +22,7 @@ LAYERS = [
     ["official_images", "official_marscf"],
     ["official"],
     ["training", "voices", "report"],
-    ["renderers"],
+    ["renderers", "streaming"],
     ["engine"],
     ["denoiser"],
     ["adapters", "synthesis", "evaluation", "sampling", "export"],

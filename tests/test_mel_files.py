@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from vocoder.errors import VocoderError
-from vocoder.mel_files import MEL_SUFFIXES, check_mel, read_mel, write_mel
+from vocoder.mel_files import MEL_SUFFIXES, check_mel, read_mel, read_mel_pieces, write_mel
 from vocoder.presets import PRESETS, get_preset
 
 MEL = np.linspace(-11, 1, 80 * 7, dtype=np.float32).reshape(80, 7)
@@ -296,3 +296,78 @@ def test_damaged_files(tmp_path, suffix, data):
             far = st.integers(max(0, len(content) - 200), len(content) - 1)
             content[data.draw(near | far)] = data.draw(st.integers(0, 255))
     only_vocoder_errors(tmp_path / f"a{suffix}", bytes(content))
+
+
+# ---- a stream of arrays ----
+
+
+def npy(array, **options):
+    buffer = io.BytesIO()
+    np.lib.format.write_array(buffer, array, **options)
+    return buffer.getvalue()
+
+
+class Pipe(io.RawIOBase):
+    """Bytes that can neither be sought in nor looked ahead at."""
+
+    def __init__(self, content):
+        self.content = io.BytesIO(content)
+
+    def readable(self):
+        return True
+
+    def readinto(self, buffer):
+        return self.content.readinto(buffer[:7])
+
+
+def pieces(content):
+    return list(read_mel_pieces(io.BufferedReader(Pipe(content)), 80))
+
+
+@given(
+    sizes=st.lists(st.integers(0, 5), max_size=6),
+    dtype=st.sampled_from(["<f4", ">f4", "<f8", "<f2"]),
+    turned=st.booleans(),
+    version=st.sampled_from([(1, 0), (2, 0)]),
+)
+def test_arrays_one_after_the_other(sizes, dtype, turned, version):
+    arrays = [np.random.default_rng(n).normal(size=(80, n)).astype(dtype) for n in sizes]
+    sent = [np.asfortranarray(a) if i % 2 else a.copy() for i, a in enumerate(arrays)]
+    content = b"".join(npy(a.T if turned else a, version=version) for a in sent)
+    got = pieces(content)
+    assert len(got) == len(arrays)
+    for ours, theirs in zip(got, arrays, strict=True):
+        assert ours.dtype == torch.float32
+        np.testing.assert_array_equal(ours.numpy(), theirs.astype(np.float32))
+
+
+WHOLE = npy(np.zeros((80, 3), np.float32))
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (WHOLE[:5], "array 2: not an .npy array of numbers"),
+        (WHOLE[:40], "array 2: not an .npy array of numbers"),
+        (WHOLE[:-100], "array 2: .*truncated, 100 of 960 bytes are missing"),
+        (b"RIFF....WAVEfmt ", "array 2: not an .npy array of numbers"),
+        (npy(np.zeros((80, 3), np.int16)), "array 2: .*holds int16"),
+        (npy(np.zeros((1, 80, 3), np.float32)), r"array 2: .*has shape \(1, 80, 3\)"),
+        (npy(np.array([{}]), allow_pickle=True), "array 2: .*object of shape"),
+        (WHOLE.replace(b"(80, 3), ", b"(80, 9**9)"), "array 2: not an .npy array of numbers"),
+    ],
+)
+def test_a_bad_array_in_a_stream(content, words):
+    got = []
+    with pytest.raises(VocoderError, match=f"standard input: {words}") as caught:
+        got.extend(read_mel_pieces(io.BytesIO(WHOLE + content), 80))
+    assert len(got) == 1
+    assert "\n" not in str(caught.value)
+
+
+def test_a_hostile_shape_takes_no_memory():
+    header = np.lib.format.header_data_from_array_1_0(np.zeros((80, 3), np.float32))
+    buffer = io.BytesIO()
+    np.lib.format.write_array_header_1_0(buffer, {**header, "shape": (80, 10**12)})
+    with pytest.raises(VocoderError, match=r"array 1: .*float32 of shape"):
+        pieces(buffer.getvalue())

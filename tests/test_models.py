@@ -13,6 +13,7 @@ from vocoder.flows.autoregressive import row_orders
 from vocoder.flows.reshape import fold_rows, unfold_rows
 from vocoder.models.nanoflow import NanoFlow, NanoFlowConfig
 from vocoder.models.waveflow import RowFlow, WaveFlow, WaveFlowConfig
+from vocoder.nets.upsample import Upsampler, reach
 
 MODELS = tiny_models()
 each_model = pytest.mark.parametrize("model", MODELS.values(), ids=MODELS.keys())
@@ -97,10 +98,12 @@ def test_log_prob_is_the_sum_of_its_terms(model: RowFlow) -> None:
 
 @each_model
 def test_crop_is_conditioned_as_in_the_whole_clip(model: RowFlow) -> None:
-    """With its frame of context on each side, a crop's conditioning is that of the clip."""
+    """With its frames of context on each side, a crop's conditioning is that of the clip."""
     x, mel = audio_and_mel(model, n_frames=8)
     whole = model._conditioning(mel, x.shape[-1], 0)
-    crop = model._conditioning(mel[:, :, 2:6], 2 * model.hop_length, model.hop_length)
+    before, after = model.config.mel_context
+    part = mel[:, :, 3 - before : 5 + after]
+    crop = model._conditioning(part, 2 * model.hop_length, before * model.hop_length)
     columns = model.hop_length // model.config.n_height
     torch.testing.assert_close(crop, whole[:, :, 3 * columns : 5 * columns], atol=1e-12, rtol=0)
 
@@ -113,6 +116,51 @@ def test_every_parameter_has_a_gradient(model: RowFlow) -> None:
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None, name
         assert parameter.grad.isfinite().all(), name
+
+
+@pytest.mark.parametrize("name", ["nanoflow-causal", "waveflow-causal"])
+@pytest.mark.parametrize("way", ["forward", "inverse"])
+def test_a_causal_model_looks_ahead_as_far_as_it_says(name: str, way: str) -> None:
+    """Columns depend on no later column, and on the mel of the frames that they may see."""
+    model = MODELS[name]
+    x, mel = audio_and_mel(model, n_frames=5, batch=1)
+    H, hop = model.config.n_height, model.hop_length
+
+    def run(x: torch.Tensor, mel: torch.Tensor) -> torch.Tensor:
+        return model(x, mel)[0][0] if way == "forward" else model.inverse(x, mel)[0]
+
+    by_x, by_mel = torch.autograd.functional.jacobian(run, (x, mel))
+    columns = torch.arange(x.shape[1]) // H
+    later = columns[None] > columns[:, None]
+    assert (by_x[:, 0][later] == 0).all()
+    assert (by_x[-1, 0, :hop] != 0).any()  # and it does look back
+    ahead = torch.arange(5)[None] - (torch.arange(x.shape[1]) // hop)[:, None]
+    seen = by_mel[:, 0].abs().amax(dim=1) > 0
+    assert not seen[ahead > model.config.lookahead_frames].any()
+    assert seen[ahead == model.config.lookahead_frames].any()
+
+
+def test_a_symmetric_model_sees_to_the_right() -> None:
+    """What the law of causal models would find if it were broken."""
+    model = MODELS["nanoflow"]
+    x, mel = audio_and_mel(model, n_frames=5, batch=1)
+    jacobian = torch.autograd.functional.jacobian(lambda x: model(x, mel)[0][0], x)[:, 0]
+    assert (jacobian[: model.hop_length, model.hop_length :] != 0).any()
+
+
+@pytest.mark.parametrize("strides", [(16, 16), (2, 3), (5, 1, 3), (1, 1), (7,), (15, 20)])
+def test_reach_of_the_upsampler(strides: tuple[int, ...]) -> None:
+    upsample = Upsampler(strides)
+    mel = torch.randn(1, 3, 9)
+    jacobian = torch.autograd.functional.jacobian(lambda mel: upsample(mel)[0, 1], mel)[:, 0]
+    frames = jacobian.abs().sum(dim=1).reshape(9, -1, 9).sum(dim=1).nonzero()
+    distances = frames[:, 1] - frames[:, 0]
+    assert distances.max() == -distances.min() == reach(strides) == upsample.context
+
+
+def test_a_negative_lookahead_is_refused() -> None:
+    with pytest.raises(ValueError, match="lookahead_frames must be 0 or more, got -1"):
+        NanoFlowConfig(lookahead_frames=-1)
 
 
 @pytest.mark.parametrize("strides", [(16, 16), (11, 25), (15, 20), (16, 32), (5, 5, 11), (7,)])

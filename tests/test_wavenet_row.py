@@ -131,6 +131,7 @@ H100 = Call("cuda", (9, 0), torch.float16, torch.float32, 64, 80, 1, True)
         ({"channels": 32}, "32 channels; compiled for 64 and 128"),
         ({"n_mels": 4}, "4 mel bands; a multiple of 16"),
         ({"d_h": 2}, "height dilation 2; only 1"),
+        ({"causal": True}, "causal along columns; only symmetric ones"),
     ],
 )
 def test_triton_says_why_it_cannot(change: dict[str, object], reason: str) -> None:

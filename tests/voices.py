@@ -23,6 +23,9 @@ def voice_models():
             "nanoflow-decomposed": NanoFlow(NanoFlowConfig(**SIZES, variant="decomposed")),
             "waveflow": WaveFlow(WaveFlowConfig(**SIZES)),
             "waveflow-passthrough": WaveFlow(WaveFlowConfig(**SIZES, first_row="passthrough")),
+            "nanoflow-causal": NanoFlow(
+                NanoFlowConfig(**SIZES, flow_embedding=4, lookahead_frames=2)
+            ),
         }
     return {kind: perturb(model, size=0.1).eval() for kind, model in models.items()}
 

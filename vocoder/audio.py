@@ -178,6 +178,13 @@ def _check_finite(audio: npt.NDArray[Any]) -> tuple[float, float]:
     return low, high
 
 
+def wav_stream_header(sample_rate: int) -> bytes:
+    """Return the header of a mono 16-bit WAV of unknown length, as programs write it to a pipe."""
+    form = struct.pack("<HHIIHH", 1, 1, sample_rate, 2 * sample_rate, 2, 16)
+    chunks = b"fmt " + struct.pack("<I", len(form)) + form + b"data" + b"\xff" * 4
+    return b"RIFF" + b"\xff" * 4 + b"WAVE" + chunks
+
+
 def write_wav(
     file: str | os.PathLike[str] | BinaryIO, audio: npt.ArrayLike, sample_rate: int
 ) -> int:

@@ -42,7 +42,9 @@ class PublishedInverse:
         """Map noise (B, N), N = hop · F, and mels (B, M, F) to audio (B, N)."""
         model = self.model
         rows = fold_rows(z, model.config.n_height)
-        mel_rows = fold_rows(model.upsample(mel), model.config.n_height)  # (B, M, H, W)
+        mel_rows = fold_rows(
+            model.upsampled(mel, z.shape[1]), model.config.n_height
+        )  # (B, M, H, W)
         indicator = model.indicator if isinstance(model, NanoFlow) else None
         parameters = [FlowParameters()] * len(model.steps) if indicator is None else indicator()
         net, cond = None, mel_rows
@@ -80,9 +82,10 @@ def _invert_flow(
             queues[i] = torch.cat([queues[i][:, :, 1:], h], dim=2)
             bias = layer.conv.bias if flow.shift is None else layer.conv.bias + flow.shift[i]
             dilation = net.dilations[i]
-            a = F.conv2d(
-                queues[i], layer.conv.weight, bias, padding=(0, dilation[1]), dilation=dilation
-            )
+            columns, padding = queues[i], dilation[1]
+            if net.causal:
+                columns, padding = F.pad(columns, (2 * padding, 0)), 0
+            a = F.conv2d(columns, layer.conv.weight, bias, padding=(0, padding), dilation=dilation)
             a = a + cond[:, 2 * C * i : 2 * C * (i + 1), r : r + 1]
             residual, skip = layer.res_skip(a[:, :C].tanh() * a[:, C:].sigmoid()).chunk(2, dim=1)
             skips = skips + skip

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import secrets
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import overload
+from typing import Any, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -18,11 +18,15 @@ from vocoder import checkpoint
 from vocoder.config import suggest
 from vocoder.device import check_dtype, resolve_device
 from vocoder.errors import VocoderError
+from vocoder.kernels.wavenet_row_causal import CausalInverter
 from vocoder.mel import GriffinLim, MelSpectrogram
 from vocoder.mel_files import check_mel
 from vocoder.models.waveflow import RowFlow
+from vocoder.noise import draw_noise as draw_noise  # for those who know it by this place
+from vocoder.noise import fill_with_noise
 from vocoder.presets import MelPreset, get_preset
-from vocoder.renderers import make_renderer
+from vocoder.renderers import CausalRenderer, make_renderer
+from vocoder.streaming import BlockStream, CausalStream, WindowStream, plan_stream
 from vocoder.voices import GRIFFIN_LIM, default_voice, find_voice
 
 Array = npt.NDArray[np.floating]
@@ -34,7 +38,6 @@ _DTYPES = {
     "bfloat16": torch.bfloat16,
     "float16": torch.float16,
 }
-_NOISE_BLOCK = 4096  # samples drawn at once
 
 
 def load(
@@ -180,10 +183,11 @@ class Vocoder(ABC):
             batch = mel.detach()
         else:
             batch = torch.from_numpy(np.ascontiguousarray(mel))
-        self._check(batch, temperature, seed)
+        self._check_mel(batch)
+        self._check_settings(temperature, seed)
         if batch.ndim == 2:
             batch = batch.unsqueeze(0)
-        batch = batch.to(self.device, torch.promote_types(self.dtype, torch.float32))
+        batch = self._as_input(batch)
         n_items, _, n_frames = batch.shape
         frames = _frame_counts(lengths, n_items, n_frames).to(self.device)
         beyond = torch.arange(n_frames, device=self.device) >= frames[:, None]
@@ -210,6 +214,94 @@ class Vocoder(ABC):
             audio = audio[0]
         return audio if isinstance(mel, Tensor) else audio.cpu().numpy()
 
+    def stream(
+        self,
+        mel_chunks: Iterable[Tensor] | Iterable[Array],
+        *,
+        temperature: float = 1.0,
+        seed: int | None = None,
+        block_frames: int | None = None,
+        overlap_frames: int | None = None,
+    ) -> Iterator[Tensor] | Iterator[npt.NDArray[np.float32]]:
+        """Turn mels into audio while they arrive.
+
+        The audio is made in blocks on a grid of frames of their own, so it does not depend on the
+        pieces that the mel came in, and of exactly hop_length samples for each frame in all. That
+        of a causal voice is what `synthesize` makes of the whole. That of any other comes close to
+        it, the closer the wider the blocks overlap (docs/streaming.md); an utterance of at most
+        block_frames + overlap_frames is the same.
+
+        Args:
+            mel_chunks: pieces (M, f) of one mel, of any sizes.
+            temperature: see `synthesize`.
+            seed: see `synthesize`.
+            block_frames: spoken at once; None is the voice's default.
+            overlap_frames: context of a block on both sides; None is the voice's default. Causal
+                voices have none.
+
+        Yields:
+            Float32 audio (n,), tensors or arrays as the pieces are.
+
+        Raises:
+            VocoderError: at once, an argument that makes no sense, or a voice that cannot stream;
+                later, a piece of a wrong shape or with NaN, or none with any frames. What is good
+                before it has been spoken then, and the line names the frame.
+        """
+        self._check_settings(temperature, seed)
+        seed = secrets.randbits(63) if seed is None else seed
+        blocks = self._start_stream(temperature, seed, block_frames, overlap_frames)
+        return self._stream(mel_chunks, blocks)
+
+    def _stream(self, mel_chunks: Iterable[Any], blocks: BlockStream) -> Iterator[Any]:
+        n_frames = 0
+        as_array = False
+        problem: VocoderError | None = None
+        pieces = iter(mel_chunks)
+        while problem is None:
+            try:
+                piece = next(pieces)
+            except StopIteration:
+                break
+            except VocoderError as error:
+                problem = error
+                break
+            as_array = isinstance(piece, np.ndarray)
+            mel, problem = self._good_frames(piece, n_frames)
+            n_frames += mel.shape[1]
+            with torch.inference_mode():
+                spoken = blocks.push(mel)
+            for audio in spoken:
+                yield audio.cpu().numpy() if as_array else audio
+        with torch.inference_mode():
+            spoken = blocks.finish()
+        for audio in spoken:
+            yield audio.cpu().numpy() if as_array else audio
+        if problem is not None:
+            raise problem
+        if n_frames == 0:
+            raise VocoderError("the stream ended without a frame; there is nothing to say")
+
+    def _good_frames(
+        self, piece: Tensor | Array, n_before: int
+    ) -> tuple[Tensor, VocoderError | None]:
+        """Return the frames (M, f) of a piece up to the first bad one, and what is wrong."""
+        mel = torch.as_tensor(piece).detach()
+        try:
+            self._check_mel(mel)
+            if mel.ndim != 2:
+                raise VocoderError(f"mel has shape {tuple(mel.shape)}; give ({self.n_mels}, f)")
+        except VocoderError as error:
+            nothing = torch.empty(self.n_mels, 0)
+            return self._as_input(nothing), VocoderError(f"frame {n_before}: {error}")
+        mel = self._as_input(mel)
+        bad = (~mel.isfinite()).any(dim=0).nonzero()
+        if not len(bad):
+            return mel, None
+        first = int(bad[0])
+        return mel[:, :first], VocoderError(
+            f"frame {n_before + first}: NaN or infinite; mend the model that made it"
+        )
+
     @torch.inference_mode()
     def mel(self, audio: Tensor | Array) -> Tensor:
         """Return the mel (…, M, F) of audio (…, N) at the voice's sample rate, by its preset."""
@@ -230,7 +322,20 @@ class Vocoder(ABC):
         `frames` (B,) are the items' own lengths, beyond which anything may stand; None: all are F.
         """
 
-    def _check(self, mel: Tensor, temperature: float, seed: int | None) -> None:
+    @abstractmethod
+    def _start_stream(
+        self,
+        temperature: float,
+        seed: int,
+        block_frames: int | None,
+        overlap_frames: int | None,
+    ) -> BlockStream:
+        """Return what makes the audio of one stream, or raise a `VocoderError`."""
+
+    def _as_input(self, mel: Tensor) -> Tensor:
+        return mel.to(self.device, torch.promote_types(self.dtype, torch.float32))
+
+    def _check_mel(self, mel: Tensor) -> None:
         if mel.ndim not in (2, 3) or not mel.is_floating_point():
             raise VocoderError(
                 f"mel has shape {tuple(mel.shape)} of {mel.dtype}; "
@@ -241,6 +346,9 @@ class Vocoder(ABC):
                 f"mel has {mel.shape[-2]} bands, this voice was trained with {self.n_mels} "
                 f"(preset {self.preset.name})"
             )
+
+    @staticmethod
+    def _check_settings(temperature: float, seed: int | None) -> None:
         if not 0 <= temperature < float("inf"):
             raise VocoderError(f"temperature {temperature:g}: must be 0 or more; 1 is as trained")
         if seed is not None and not 0 <= seed < 2**63:
@@ -297,6 +405,27 @@ class FlowVocoder(Vocoder):
         z = noise.to(mel).mul_(temperature)
         return self.renderer.render(z, mel, frames)
 
+    def _start_stream(
+        self,
+        temperature: float,
+        seed: int,
+        block_frames: int | None,
+        overlap_frames: int | None,
+    ) -> BlockStream:
+        plan = plan_stream(self.model, block_frames, overlap_frames)
+        if plan.overlap_frames is None:
+            renderer = self.renderer
+            if isinstance(renderer, CausalRenderer):
+                inverter = renderer.inverter
+            else:
+                inverter = CausalInverter(renderer.model.pack_flows())
+            return CausalStream(renderer.model, inverter, plan, temperature, seed)
+
+        def render(z: Tensor, mel: Tensor) -> Tensor:
+            return self.renderer.render(z, mel, None)
+
+        return WindowStream(render, self.hop_length, plan, temperature, seed)
+
 
 class GriffinLimVocoder(Vocoder):
     """The untrained baseline, for any preset: phases found by Griffin-Lim iterations.
@@ -331,23 +460,17 @@ class GriffinLimVocoder(Vocoder):
             row[: n * self.hop_length] = self._invert(item[:, :n], seed=seed)
         return audio
 
-
-def draw_noise(n_samples: int, seed: int) -> Tensor:
-    """Return N(0, 1) noise (N,) in which sample n depends on the seed and on n alone."""
-    noise = torch.empty(n_samples)
-    fill_with_noise(noise, seed)
-    return noise
-
-
-def fill_with_noise(out: Tensor, seed: int) -> None:
-    """Fill (N,) with what `draw_noise` returns.
-
-    Drawn in whole blocks, since torch draws the tail of an odd-sized tensor differently; on the
-    CPU, so that every device gets the same.
-    """
-    generator = torch.Generator().manual_seed(seed)
-    for part in out.split(_NOISE_BLOCK):
-        part.copy_(torch.randn(_NOISE_BLOCK, generator=generator)[: len(part)])
+    def _start_stream(
+        self,
+        temperature: float,
+        seed: int,
+        block_frames: int | None,
+        overlap_frames: int | None,
+    ) -> BlockStream:
+        raise VocoderError(
+            f"{self.name}: finds the phases of whole utterances, and windows of them would not "
+            "fit together; stream with a trained voice"
+        )
 
 
 def resolve_dtype(dtype: str | torch.dtype | None) -> torch.dtype:

@@ -6,17 +6,20 @@ with a file becomes one `VocoderError` that names it.
 
 from __future__ import annotations
 
+import io
 import json
+import math
 import os
 import warnings
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from vocoder.atomic import atomic_path
@@ -106,6 +109,52 @@ def read_mel(
         mel = mel.T.contiguous()
     check_mel(mel, name)
     return MelFile(mel, preset, name)
+
+
+def read_mel_pieces(
+    source: BinaryIO, n_mels: int, name: str = "standard input"
+) -> Iterator[torch.Tensor]:
+    """Yield the pieces (M, f) of one mel, as they come: `.npy` arrays one after the other.
+
+    A piece is not looked into: it may hold NaN, or another number of bands. One of shape (f, M) is
+    turned round as `read_mel` does.
+
+    Args:
+        source: an open binary file; it need not be seekable.
+        n_mels: bands expected.
+        name: for messages.
+
+    Raises:
+        VocoderError: what comes is no `.npy` array of floats in two dimensions, or ends within it.
+    """
+    number = 0
+    while start := source.read(8):
+        number += 1
+        try:
+            piece = _as_float32(_read_npy_piece(start, source), name)
+        except Exception as error:  # numpy reads the header as Python
+            raise VocoderError(
+                f"{name}: array {number}: not an .npy array of numbers ({_first_line(error)}); "
+                "send each piece with numpy.save"
+            ) from None
+        if piece.shape[0] != n_mels and piece.shape[1] == n_mels:
+            piece = piece.T.contiguous()
+        yield piece
+
+
+def _read_npy_piece(start: bytes, source: BinaryIO) -> npt.NDArray[Any]:
+    """Read one array whose first bytes have been read, and not a byte more."""
+    npy = np.lib.format
+    version = npy.read_magic(io.BytesIO(start))
+    read_header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+    shape, is_fortran, dtype = read_header(source)
+    n_bytes = math.prod(shape) * dtype.itemsize
+    if dtype.hasobject or n_bytes > _MAX_BYTES:
+        raise ValueError(f"{dtype} of shape {shape}")
+    content = bytearray(source.read(n_bytes))
+    if len(content) < n_bytes:
+        raise ValueError(f"truncated, {n_bytes - len(content)} of {n_bytes} bytes are missing")
+    return np.frombuffer(content, dtype).reshape(shape, order="F" if is_fortran else "C")
 
 
 def write_mel(path: str | os.PathLike[str], mel: torch.Tensor, preset: MelPreset) -> None:

@@ -26,6 +26,7 @@ from vocoder.kernels.dispatch import (
 )
 from vocoder.kernels.row_tiles import Tiles
 from vocoder.kernels.wavenet_row import BACKENDS, Call, cast_flows
+from vocoder.kernels.wavenet_row_causal import COLUMNS, CausalInverter
 from vocoder.kernels.wavenet_row_cpu import RowInverter
 from vocoder.models.waveflow import RowFlow
 
@@ -114,6 +115,44 @@ class CpuRenderer(Renderer):
             plan.tiles,
             project_once=plan.project_once,
         )
+
+
+class CausalRenderer(Renderer):
+    """The row op of causal flows, some columns after the other, in memory that no length adds to.
+
+    Args:
+        model: folded, causal.
+        dtype: float32 or float64.
+        memory: bytes to plan with, as for `CpuRenderer`.
+
+    Raises:
+        VocoderError: the budget is too small for this voice.
+    """
+
+    backend = "cpu"
+
+    def __init__(self, model: RowFlow, dtype: torch.dtype, memory: int) -> None:
+        super().__init__(model.to(dtype), dtype)
+        self.inverter = CausalInverter(self.model.pack_flows())
+        needed = self.inverter.bytes_needed()
+        if needed > memory:
+            raise VocoderError(
+                f"memory {memory / 2**20:.0f} MB: this voice takes {needed / 2**20:.0f} MB for any "
+                "utterance; allow that much (--memory)"
+            )
+
+    def render(self, z: Tensor, mel: Tensor, frames: Tensor | None) -> Tensor:
+        """Return audio (B, N)."""
+        rows = fold_rows(z, self.inverter.n_height)
+        widths = [rows.shape[2]] * len(z) if frames is None else self._columns(frames).tolist()
+        for i, width in enumerate(widths):
+            inversion = self.inverter.start()
+            own = None if frames is None else frames[i : i + 1]
+            for lo in range(0, width, COLUMNS):
+                hi = min(lo + COLUMNS, width)
+                cond = self.model.conditioning(mel[i : i + 1], lo, hi, own)
+                rows[i, :, lo:hi] = inversion(rows[i, :, lo:hi], cond[0])
+        return unfold_rows(rows)
 
 
 class TritonRenderer(Renderer):
@@ -231,6 +270,7 @@ def make_renderer(
         channels=config.channels,
         n_mels=config.n_mels,
         d_h=2 ** (min(config.n_layers, config.n_layers_per_cycle) - 1),
+        causal=model.causal,
         has_triton=cuda and importlib.util.find_spec("triton") is not None,
     )
     choice = choose(BACKENDS, facts, wanted)
@@ -239,5 +279,6 @@ def make_renderer(
         return TritonRenderer(model, facts.dtype)
     dtype = torch.float32 if dtype is None else dtype
     if choice.backend.name == "cpu":
-        return CpuRenderer(model, dtype, DEFAULT_MEMORY if memory is None else memory)
+        make = CausalRenderer if model.causal else CpuRenderer
+        return make(model, dtype, DEFAULT_MEMORY if memory is None else memory)
     return ReferenceRenderer(model, dtype)

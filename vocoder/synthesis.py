@@ -12,18 +12,18 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO
+from typing import BinaryIO, Literal
 
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from vocoder.audio import read_wav, write_wav
+from vocoder.audio import float_to_int16, read_wav, wav_stream_header, write_wav
 from vocoder.denoiser import Denoiser
 from vocoder.engine import GriffinLimVocoder, Vocoder, pad_mels
 from vocoder.errors import VocoderError
 from vocoder.mel import MelSpectrogram, convert_mel, looks_like
-from vocoder.mel_files import MEL_SUFFIXES, read_mel, write_mel
+from vocoder.mel_files import MEL_SUFFIXES, read_mel, read_mel_pieces, write_mel
 from vocoder.presets import MelPreset, preset_difference
 
 AUDIO_SUFFIXES = (".wav", ".flac", ".ogg")
@@ -271,6 +271,89 @@ def synthesize_files(
                 _write(job, row[:n_samples], report)
                 bar.update(n_samples / speaker.sample_rate)
     return report
+
+
+def synthesize_stream(
+    voice: Vocoder,
+    source: BinaryIO,
+    output: BinaryIO,
+    form: Literal["pcm", "wav"],
+    *,
+    preset: MelPreset | None = None,
+    temperature: float = 1.0,
+    seed: int | None = None,
+) -> Report:
+    """Speak the pieces of one mel as they come, and hand the audio on at once.
+
+    Args:
+        voice: the voice; see `Vocoder.stream`.
+        source: `.npy` arrays (M, f), one after the other.
+        output: gets 16-bit samples, of the least significant byte first, for "wav" behind a header.
+        form: "pcm" or "wav".
+        preset: what the mel is made with; None is the voice's, provided that its first piece looks
+            like it.
+        temperature: see `Vocoder.synthesize`.
+        seed: likewise.
+
+    Returns:
+        What was done; waiting for pieces and for the output is no computing.
+
+    Raises:
+        VocoderError: what comes is no mel of the voice, or the voice cannot stream.
+        OSError: the output cannot be written.
+    """
+    report = Report(n_files=1)
+    pieces = _timed(_fitting_pieces(source, preset or voice.preset, voice), report)
+    parts = voice.stream(pieces, temperature=temperature, seed=seed)
+
+    def hand_on(content: bytes) -> None:
+        try:
+            with _naming("standard output"):
+                output.write(content)
+                output.flush()
+        except BrokenPipeError:  # in which click would end the program without a word
+            raise VocoderError("standard output: closed by the program that reads it") from None
+
+    if form == "wav":
+        hand_on(wav_stream_header(voice.sample_rate))
+    start = time.perf_counter()
+    for part in parts:
+        samples, n_clipped = float_to_int16(torch.as_tensor(part).cpu().numpy())
+        report.compute_seconds += time.perf_counter() - start
+        hand_on(samples.astype("<i2").tobytes())
+        report.audio_seconds += len(samples) / voice.sample_rate
+        if n_clipped:
+            report.clipped.setdefault("standard output", 0)
+            report.clipped["standard output"] += n_clipped
+        start = time.perf_counter()
+    report.compute_seconds += time.perf_counter() - start
+    return report
+
+
+def _timed(pieces: Iterator[Tensor], report: Report) -> Iterator[Tensor]:
+    """Yield the pieces, and take the time that they are waited for off the computing."""
+    start = time.perf_counter()
+    for piece in pieces:
+        report.compute_seconds -= time.perf_counter() - start
+        yield piece
+        start = time.perf_counter()
+    report.compute_seconds -= time.perf_counter() - start
+
+
+def _fitting_pieces(source: BinaryIO, preset: MelPreset, voice: Vocoder) -> Iterator[Tensor]:
+    """Yield the pieces of a mel of `preset` as the voice takes them."""
+    n_frames = 0
+    for piece in read_mel_pieces(source, preset.n_mels):
+        if n_frames == 0 and piece.shape[0] == preset.n_mels and piece.isfinite().all():
+            appearance = looks_like(piece, preset)
+            if appearance is not None:
+                raise VocoderError(
+                    f"standard input: the values do not fit the preset {preset.name}: "
+                    f"{appearance}; state what made it with --preset NAME"
+                )
+        n_frames += piece.shape[1]
+        same = preset.fingerprint == voice.preset.fingerprint
+        yield piece if same else convert_mel(piece, preset, voice.preset)
 
 
 def _read(source: Source, preset: MelPreset | None, voice: Vocoder) -> tuple[Tensor, MelPreset]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
@@ -102,7 +102,12 @@ def info(voice: str | None) -> None:
             "default voice": f"{default} ({reason})",
         }
     elif voice == voices.GRIFFIN_LIM:
-        table = {"voice": voice, "model": "Griffin-Lim iterations, untrained", "preset": "any"}
+        table = {
+            "voice": voice,
+            "model": "Griffin-Lim iterations, untrained",
+            "preset": "any",
+            "stream": "none: it needs the whole utterance",
+        }
     else:
         from vocoder.checkpoint import load
 
@@ -124,6 +129,8 @@ def info(voice: str | None) -> None:
 
 def _describe(stored: Checkpoint) -> dict[str, Any]:
     from vocoder.data.image_description import ImageDescription
+    from vocoder.models.waveflow import RowFlow
+    from vocoder.streaming import describe_stream
 
     if isinstance(stored.data, ImageDescription):
         return {
@@ -138,4 +145,5 @@ def _describe(stored: Checkpoint) -> dict[str, Any]:
         "fingerprint": stored.preset.fingerprint,
         "sample rate": f"{stored.preset.sample_rate} Hz",
         "hop length": f"{stored.preset.hop_length} samples",
+        **describe_stream(cast(RowFlow, stored.model), stored.preset),
     }

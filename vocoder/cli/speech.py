@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sys
+from typing import Literal
 
 import click
 
-from vocoder.cli.options import Size, device_option
+from vocoder.cli.options import Size, device_option, refuse
 
 
 @click.command()
@@ -27,8 +28,11 @@ from vocoder.cli.options import Size, device_option
     help="Subtract the voice's own hum; 0.1 is mild.",
 )
 @click.option("--batch-size", type=int, default=1, show_default=True, help="Utterances at once.")
+@click.option("--stream", type=click.Choice(["pcm", "wav"]), help="Speak while the mel arrives.")
 @device_option
+@click.pass_context
 def synthesize(
+    context: click.Context,
     inputs: tuple[str, ...],
     out: str,
     voice: str | None,
@@ -40,6 +44,7 @@ def synthesize(
     memory: int | None,
     denoise: float,
     batch_size: int,
+    stream: Literal["pcm", "wav"] | None,
     device: str | None,
 ) -> None:
     """Turn mels, or recordings (copy synthesis), into WAV files.
@@ -47,16 +52,25 @@ def synthesize(
     IN is a mel (.npy, .npz, .pt, .safetensors), a recording (.wav, .flac, .ogg), a folder of
     either, a corpus from `preprocess`, a .txt list of files, or - for .npy on standard input.
     "× real time" is seconds of audio made per second of computing, reading and writing left out.
+
+    With --stream, pieces of one mel come as .npy arrays one after the other on standard input, and
+    go as raw 16-bit PCM, or as a WAV of unknown length, to standard output: IN and OUT are -.
     """
     from vocoder import synthesis, voices
     from vocoder.engine import GriffinLimVocoder, Vocoder, load
     from vocoder.presets import get_preset
 
-    sources = synthesis.collect_sources(inputs, sys.stdin.buffer)
     to_stdout = out == synthesis.STANDARD_STREAM
-    if to_stdout and len(sources) > 1:
-        raise click.UsageError(f"-o -: standard output takes one input, not {len(sources)}")
-    outputs = [sys.stdout.buffer] if to_stdout else synthesis.plan_outputs(sources, out)
+    if stream is None:
+        sources = synthesis.collect_sources(inputs, sys.stdin.buffer)
+        if to_stdout and len(sources) > 1:
+            raise click.UsageError(f"-o -: standard output takes one input, not {len(sources)}")
+        outputs = [sys.stdout.buffer] if to_stdout else synthesis.plan_outputs(sources, out)
+    else:
+        refuse(context, ("batch_size",), "a stream is one utterance")
+        refuse(context, ("denoise",), "is for whole utterances, not for streams")
+        if inputs != (synthesis.STANDARD_STREAM,) or not to_stdout:
+            raise click.UsageError("--stream: from standard input to standard output; give - -o -")
     stated = None if preset is None else get_preset(preset)
     name, reason = (voice, None) if voice is not None else voices.default_voice()
     speaker: Vocoder
@@ -64,16 +78,27 @@ def synthesize(
         speaker = GriffinLimVocoder(stated, device=device, dtype=dtype)
     else:
         speaker = load(name, device=device, dtype=dtype, backend=backend, memory=memory)
-    report = synthesis.synthesize_files(
-        speaker,
-        sources,
-        outputs,
-        preset=stated,
-        temperature=temperature,
-        seed=seed,
-        batch_size=batch_size,
-        denoise=denoise,
-    )
+    if stream is None:
+        report = synthesis.synthesize_files(
+            speaker,
+            sources,
+            outputs,
+            preset=stated,
+            temperature=temperature,
+            seed=seed,
+            batch_size=batch_size,
+            denoise=denoise,
+        )
+    else:
+        report = synthesis.synthesize_stream(
+            speaker,
+            sys.stdin.buffer,
+            sys.stdout.buffer,
+            stream,
+            preset=stated,
+            temperature=temperature,
+            seed=seed,
+        )
     for file, n_clipped in report.clipped.items():
         click.echo(f"vocoder: {file}: {n_clipped} samples were clipped", err=True)
     if reason is not None:

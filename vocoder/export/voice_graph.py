@@ -47,6 +47,11 @@ def voice_graph(
             f"a {model.config.transform} voice has no ONNX graph, only the affine transform does; "
             'train it with model.transform "affine", or speak with `vocoder synthesize`'
         )
+    if model.causal:
+        raise VocoderError(
+            "a causal voice has no ONNX graph yet, only a voice without model.lookahead_frames "
+            "does; stream it with `vocoder synthesize --stream`"
+        )
     graph = Graph()
     n_height, n_mels = model.config.n_height, model.n_mels
     mel = graph.input(MEL, FLOAT, ["N", n_mels, "T"])

@@ -157,13 +157,15 @@ def gated_conv2d(
     *,
     dilation: tuple[int, int],
     scale: float = 1.0,
+    causal: bool = False,
     past: Tensor | None = None,
     recompute: bool = False,
 ) -> tuple[Tensor | None, Tensor]:
     """Compute one gated layer, on the backend asked for (`kernels.use`) or the fastest that can.
 
     With the convolution a = bias + cond (projected) + Σ_jk conv[3j + k] · h(row − (2 − j) · d_h,
-    column + (k − 1) · d_w), zero outside the columns and above the first row:
+    column + (k − 1) · d_w), or where it is `causal` column + (k − 2) · d_w, zero outside the
+    columns and above the first row:
 
         o      = tanh(a[..C]) · sigmoid(a[C..])
         h_next = (h + gate · (o @ res + res_bias)) · scale
@@ -178,6 +180,7 @@ def gated_conv2d(
         w: packed weights.
         dilation: along rows (d_h) and along columns (d_w).
         scale: factor of h_next, such as √½.
+        causal: see no column to the right.
         past: (B, 2 · d_h, W, C), the rows above the first; None: zeros. With it a queue of rows
             feeds one row at a time.
         recompute: keep no pre-activation for the backward pass, but compute it again; a third more
@@ -205,12 +208,20 @@ def gated_conv2d(
         n_mels=0 if w.cond is None else w.cond.shape[0],
         n_outputs=w.out.shape[1],
         d_h=dilation[0],
+        causal=causal,
         queued=past is not None,
         wanted=requested(),
     )
     with torch.autocast(device, enabled=False):
         return _LOADED[name](
-            h, cond, w, dilation=dilation, scale=scale, past=past, recompute=recompute
+            h,
+            cond,
+            w,
+            dilation=dilation,
+            scale=scale,
+            causal=causal,
+            past=past,
+            recompute=recompute,
         )
 
 
@@ -221,6 +232,7 @@ def gated_conv2d_reference(
     *,
     dilation: tuple[int, int],
     scale: float = 1.0,
+    causal: bool = False,
     past: Tensor | None = None,
     recompute: bool = False,
 ) -> tuple[Tensor | None, Tensor]:
@@ -229,10 +241,12 @@ def gated_conv2d_reference(
     d_h, d_w = dilation
     w = cast_matrices(w, h.dtype)
     rows = F.pad(h, (0, 0, 0, 0, 2 * d_h, 0)) if past is None else torch.cat([past, h], dim=1)
+    if causal:
+        rows = F.pad(rows, (0, 0, 2 * d_w, 0))
     a = F.conv2d(
         rows.permute(0, 3, 1, 2),
         w.conv.unflatten(0, (3, 3)).permute(3, 2, 0, 1),
-        padding=(0, d_w),
+        padding=(0, 0 if causal else d_w),
         dilation=dilation,
     ).permute(0, 2, 3, 1)
     a = a + (cond if w.cond is None else cond @ w.cond) + w.bias
@@ -301,6 +315,7 @@ class Call:
         d_h: dilation along rows.
         queued: there are past rows.
         has_triton: Triton can be imported.
+        causal: no column to the right is seen.
     """
 
     device: str
@@ -312,6 +327,7 @@ class Call:
     d_h: int
     queued: bool
     has_triton: bool
+    causal: bool = False
 
 
 def refuse_triton(call: Call) -> str | None:
@@ -328,6 +344,8 @@ def refuse_triton(call: Call) -> str | None:
         return f"{call.n_outputs} outputs; at most 16 (splines have more)"
     if call.d_h != 1:
         return f"height dilation {call.d_h}; only 1"
+    if call.causal:
+        return "a layer that is causal along columns; only symmetric ones"
     if call.queued:
         return "a queue of past rows"
     return None
@@ -383,6 +401,7 @@ def _load_backend(
     n_mels: int,
     n_outputs: int,
     d_h: int,
+    causal: bool,
     queued: bool,
     wanted: str,
 ) -> str:
@@ -399,6 +418,7 @@ def _load_backend(
         n_mels=n_mels,
         n_outputs=n_outputs,
         d_h=d_h,
+        causal=causal,
         queued=queued,
         has_triton=cuda and importlib.util.find_spec("triton") is not None,
     )

@@ -31,12 +31,13 @@ def gated_conv2d_cpu(
     *,
     dilation: tuple[int, int],
     scale: float = 1.0,
+    causal: bool = False,
     past: Tensor | None = None,
     recompute: bool = False,
 ) -> tuple[Tensor | None, Tensor]:
     """Compute `kernels.gated_conv2d` in float32 or float64; see there. Differentiable once."""
     w = cast_matrices(w, h.dtype)
-    filtering = choose_filtering(h.shape[2], dilation[1])
+    filtering = choose_filtering(h.shape[2], dilation[1], causal)
     factors = filtering.factors(w.conv.unflatten(0, (3, 3)))
     res, res_bias = w.res, w.res_bias
     if res is not None and res_bias is not None:
@@ -44,7 +45,7 @@ def gated_conv2d_cpu(
         res, res_bias = res * factor, res_bias * factor
     keep_gates = torch.is_grad_enabled() and not recompute
     h_next, y = _GatedConv.apply(  # type: ignore[no-untyped-call]
-        (filtering, dilation, scale, keep_gates),
+        (filtering, dilation, scale, causal, keep_gates),
         *(h, cond, past, factors, w.bias, w.cond, res, res_bias, w.out),
     )
     return h_next, y
@@ -56,7 +57,7 @@ class _GatedConv(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
-        settings: tuple[Filtering, tuple[int, int], float, bool],
+        settings: tuple[Filtering, tuple[int, int], float, bool, bool],
         h: Tensor,
         cond: Tensor,
         past: Tensor | None,
@@ -67,12 +68,12 @@ class _GatedConv(torch.autograd.Function):
         res_bias: Tensor | None,
         out: Tensor,
     ) -> tuple[Tensor | None, Tensor]:
-        filtering, dilation, scale, keep_gates = settings
+        filtering, dilation, scale, causal, keep_gates = settings
         B, H, W, C = h.shape
         h_next = None if res is None else h.new_empty(h.shape)
         y = h.new_empty(B, H, W, out.shape[1])
         gates = h.new_empty(B, H, W, 2 * C) if keep_gates else None
-        conv = _Convolution(filtering, dilation, factors, h, past)
+        conv = _Convolution(filtering, dilation, factors, h, past, causal)
         for b in range(B):
             conv.read(b)
             for rows in conv.blocks:
@@ -98,14 +99,14 @@ class _GatedConv(torch.autograd.Function):
 
 def _backward(ctx: Any, dh_next: Tensor | None, dy: Tensor) -> tuple[Tensor | None, ...]:
     h, cond, past, factors, bias, cond_weight, res, out, gates = ctx.saved_tensors
-    filtering, dilation, scale, _ = ctx.settings
+    filtering, dilation, scale, causal, _ = ctx.settings
     B, _, _, C = h.shape
     dh, dcond = h.new_empty(h.shape), h.new_empty(cond.shape)
     dpast = None if past is None else h.new_empty(past.shape)
     dbias, dout = torch.zeros_like(bias), torch.zeros_like(out)
     dres = None if res is None else torch.zeros_like(res)
     dcond_weight = None if cond_weight is None else torch.zeros_like(cond_weight)
-    conv = _Convolution(filtering, dilation, factors, h, past)
+    conv = _Convolution(filtering, dilation, factors, h, past, causal)
     adjoint = _Adjoint(conv)
     for b in range(B):
         conv.read(b)
@@ -176,6 +177,7 @@ class _Convolution:
         factors: (P, 3, C, 2C) for the P products of a tile and the three taps along the rows.
         h: the items (B, H, W, C).
         past: (B, 2 · d_h, W, C), the rows above them, or None.
+        causal: see no column to the right.
 
     Attributes:
         blocks: the rows to ask for, in this order.
@@ -188,10 +190,13 @@ class _Convolution:
         factors: Tensor,
         h: Tensor,
         past: Tensor | None,
+        causal: bool,
     ) -> None:
         self.filtering, self.factors, self.h, self.past = filtering, factors, h, past
         self.d_h, self.d_w = dilation
         _, H, self.width, self.channels = h.shape
+        # Of the inputs in x; moved a dilation on, the symmetric taps see nothing to the right.
+        self.first = 2 * self.d_w if causal else self.d_w
         self.n_past = 0 if past is None else past.shape[1]
         self.n_tile_blocks = -(-self.width // (filtering.m * self.d_w))
         self.n_tiles = self.n_tile_blocks * self.d_w
@@ -206,7 +211,7 @@ class _Convolution:
 
     def read(self, item: int) -> None:
         """Transform the inputs of an item."""
-        inner = self.x[:, self.d_w : self.d_w + self.width]
+        inner = self.x[:, self.first : self.first + self.width]
         inner[self.n_past :] = self.h[item]
         if self.past is not None:
             inner[: self.n_past] = self.past[item]
@@ -257,11 +262,11 @@ class _Convolution:
     def windows(self, x: Tensor) -> Tensor:
         """View x (R, d_w + columns + d_w, C) as what tiles read: (P, R, tile blocks, d_w · C).
 
-        With one product, that is the middle tap, a tile's input lies where its output does.
+        With one product, that of the tap at the output's own column, the input lies there too.
         """
-        m, run = self.filtering.m, self.d_w * self.channels
+        m, run, own = self.filtering.m, self.d_w * self.channels, self.first * self.channels
         shape = (self.filtering.n_products, x.shape[0], self.n_tile_blocks, run)
-        return x.as_strided(shape, (run, x.stride(0), m * run, 1), run if m == 1 else 0)
+        return x.as_strided(shape, (run, x.stride(0), m * run, 1), own if m == 1 else 0)
 
 
 class _Adjoint:
@@ -309,5 +314,5 @@ class _Adjoint:
         dx = conv.tiles((self.input_matrix @ self.v.flatten(1)).view(self.v.shape))
         for window, part in zip(conv.windows(x), dx, strict=True):
             window += part
-        inner = x[:, conv.d_w : conv.d_w + conv.width]
+        inner = x[:, conv.first : conv.first + conv.width]
         return inner[: conv.n_past], inner[conv.n_past :]

@@ -91,11 +91,13 @@ def gated_conv2d_triton(
     *,
     dilation: tuple[int, int],
     scale: float = 1.0,
+    causal: bool = False,
     past: Tensor | None = None,
     recompute: bool = False,
 ) -> tuple[Tensor | None, Tensor]:
-    """Compute `gated_conv2d`; no queue of past rows, height dilation 1. See there."""
+    """Compute `gated_conv2d`; symmetric, no queue of past rows, height dilation 1. See there."""
     assert past is None
+    assert not causal
     assert dilation[0] == 1
     gate = w.gate
     if gate is None and w.res is not None:

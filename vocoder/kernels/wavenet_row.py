@@ -40,6 +40,7 @@ class FlowWeights:
         order: the natural row that is visited first, second, ...
         passthrough: the first visited row is copied, and the network starts from it; otherwise
             the network starts from a row of zeros and every row is transformed.
+        causal: no layer sees a column to the right.
     """
 
     layers: tuple[GatedConvWeights, ...]
@@ -50,6 +51,7 @@ class FlowWeights:
     scale: float
     order: tuple[int, ...]
     passthrough: bool = False
+    causal: bool = False
 
     @property
     def channels(self) -> int:
@@ -158,7 +160,13 @@ def invert_flow_reference(
             h = mask(h, None if beyond is None else beyond[:, None, :, None])
             c = (cond if isinstance(cond, Tensor) else cond[i])[:, visit : visit + 1]
             h_next, y_layer = gated_conv2d_reference(
-                h, c, layer, dilation=weights.dilations[i], scale=weights.scale, past=past[i]
+                h,
+                c,
+                layer,
+                dilation=weights.dilations[i],
+                scale=weights.scale,
+                causal=weights.causal,
+                past=past[i],
             )
             past[i] = torch.cat([past[i], h], dim=1)[:, 1:]
             y = y + y_layer
@@ -230,6 +238,7 @@ class Call:
         n_mels: M where the layers project a mel, otherwise 0.
         d_h: the greatest dilation along rows.
         has_triton: Triton can be imported.
+        causal: no layer sees a column to the right.
     """
 
     device: str
@@ -240,6 +249,7 @@ class Call:
     n_mels: int
     d_h: int
     has_triton: bool
+    causal: bool = False
 
 
 def call_of(z: Tensor, weights: FlowWeights) -> Call:
@@ -254,6 +264,7 @@ def call_of(z: Tensor, weights: FlowWeights) -> Call:
         channels=weights.channels,
         n_mels=0 if cond is None else cond.shape[0],
         d_h=max(d_h for d_h, _ in weights.dilations),
+        causal=weights.causal,
         has_triton=cuda and importlib.util.find_spec("triton") is not None,
     )
 
@@ -272,6 +283,8 @@ def refuse_triton(call: Call) -> str | None:
         return f"{call.n_mels} mel bands; a multiple of 16, or projected beforehand"
     if call.d_h != 1:
         return f"height dilation {call.d_h}; only 1"
+    if call.causal:
+        return "an estimator that is causal along columns; only symmetric ones"
     return None
 
 

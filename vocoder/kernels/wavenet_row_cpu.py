@@ -22,6 +22,7 @@ from torch import Tensor
 
 from vocoder.kernels.row_tiles import Tiles
 from vocoder.kernels.wavenet_row import Conditioning, FlowWeights
+from vocoder.kernels.wavenet_row_causal import invert_causal_flow
 from vocoder.kernels.winograd import F2, F4, MIDDLE, Filtering, choose_filtering
 
 Mel = Callable[[int, int], Tensor]
@@ -135,6 +136,8 @@ def invert_flow_cpu(
 ) -> Tensor:
     """Do `invert_flow` for one mel (B, H, W, M) as conditioning."""
     assert isinstance(cond, Tensor)
+    if weights.causal:
+        return invert_causal_flow(z, cond, weights, lengths)
     return RowInverter([weights])(z, lambda lo, hi: cond[:, :, lo:hi], lengths)
 
 

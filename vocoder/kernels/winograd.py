@@ -19,7 +19,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Filtering:
-    """F(m, 3), or for m = 1 the degenerate F(1, 1), which knows the middle tap alone.
+    """F(m, 3), or for m = 1 the degenerate F(1, 1), which knows one tap alone.
 
     Args:
         m: outputs of a tile.
@@ -59,8 +59,8 @@ class Filtering:
         """Return what writes B x into `out` whenever it is called; its views are made here, once.
 
         Args:
-            x: (n_products, ...): entry i holds input i of every tile. The middle entry alone for
-                m = 1.
+            x: (n_products, ...): entry i holds input i of every tile. That of the one tap alone
+                for m = 1.
             out: the same shape; must not overlap x.
             scratch: one-dimensional, of as many elements or more; overwritten.
         """
@@ -98,6 +98,7 @@ def _sequence(*calls: Callable[[], object]) -> Callable[[], object]:
 
 
 MIDDLE = Filtering(1, ((0, 1, 0),), ((1,),), ones=0)
+LAST = Filtering(1, ((0, 0, 1),), ((1,),), ones=0)
 F2 = Filtering(
     2,
     ((1, 0, 0), (1 / 2, 1 / 2, 1 / 2), (1 / 2, -1 / 2, 1 / 2), (0, 0, 1)),
@@ -119,8 +120,14 @@ F4 = Filtering(
 )
 
 
-def choose_filtering(width: int, dilation: int) -> Filtering:
-    """Return the cheapest filtering of a whole row; wide tiles waste columns at large dilations."""
+def choose_filtering(width: int, dilation: int, causal: bool = False) -> Filtering:
+    """Return the cheapest filtering of a whole row; wide tiles waste columns at large dilations.
+
+    Args:
+        width: columns of the row.
+        dilation: between the taps.
+        causal: the last tap reads the output's own column, not the middle one.
+    """
     if dilation >= width:
-        return MIDDLE  # the outer taps see nothing but padding
+        return LAST if causal else MIDDLE  # the other taps see nothing but padding
     return min((F4, F2), key=lambda filtering: filtering.cost(width, dilation))

@@ -17,7 +17,7 @@ from vocoder.flows.elementwise import Affine, AffineSpline, Elementwise
 from vocoder.flows.reshape import fold_rows, unfold_rows
 from vocoder.kernels.wavenet_row import Conditioning, FlowWeights
 from vocoder.models.base import FlowModel, standard_normal_log_prob
-from vocoder.nets.upsample import Upsampler, column_mask
+from vocoder.nets.upsample import Upsampler, column_mask, reach
 from vocoder.nets.wavenet2d import (
     Estimator,
     FlowParameters,
@@ -41,11 +41,16 @@ class RowFlowConfig:
     n_layers_per_cycle: int = 1  # height dilations 1, 2, 4, ... repeat after so many layers
     n_flows: int = 8
     transform: Literal["affine", "spline"] = "affine"
+    # Frames of mel after its own that a sample depends on, in a model that is causal along time but
+    # for them; None: the estimator sees as far ahead as back, some 20 s over all rows and flows.
+    lookahead_frames: int | None = None
 
     def __post_init__(self) -> None:
         for name in ("n_mels", "channels", "n_height", "n_layers", "n_layers_per_cycle", "n_flows"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.lookahead_frames is not None and self.lookahead_frames < 0:
+            raise ValueError(f"lookahead_frames must be 0 or more, got {self.lookahead_frames}")
         if not self.upsample_strides or min(self.upsample_strides) < 1:
             raise ValueError(f"upsample_strides must be positive, got {self.upsample_strides}")
         if self.n_height < 2 or self.hop_length % self.n_height:
@@ -59,6 +64,19 @@ class RowFlowConfig:
     def hop_length(self) -> int:
         """Samples per mel frame."""
         return math.prod(self.upsample_strides)
+
+    @property
+    def mel_delay(self) -> int:
+        """Frames by which the mel is late for the look-ahead to be as stated; negative: early."""
+        if self.lookahead_frames is None:
+            return 0
+        return reach(self.upsample_strides) - self.lookahead_frames
+
+    @property
+    def mel_context(self) -> tuple[int, int]:
+        """Frames before and after a crop that its samples depend on."""
+        context = reach(self.upsample_strides)
+        return max(context + self.mel_delay, 0), max(context - self.mel_delay, 0)
 
 
 @dataclass(frozen=True)
@@ -113,6 +131,7 @@ class RowFlow(FlowModel):
                 config.n_layers,
                 config.n_layers_per_cycle,
                 residual,
+                causal=self.causal,
             )
             for _ in range(n_nets)
         )
@@ -134,6 +153,11 @@ class RowFlow(FlowModel):
         """Samples per mel frame."""
         return self.config.hop_length
 
+    @property
+    def causal(self) -> bool:
+        """No column depends on a later one, but for the look-ahead in the mel."""
+        return self.config.lookahead_frames is not None
+
     def forward(self, x: Tensor, cond: Tensor, offset: int = 0) -> tuple[Tensor, Tensor]:
         """Map audio to noise.
 
@@ -141,7 +165,7 @@ class RowFlow(FlowModel):
             x: audio (B, N), N a multiple of `n_height`.
             cond: mel (B, M, F), with hop · F ≥ offset + N.
             offset: samples between the start of the first frame and that of x. A crop comes with
-                a frame of context on each side, so that its conditioning is that of the whole.
+                the frames of `config.mel_context`, so that its conditioning is that of the whole.
 
         Returns:
             z (B, N), where z[n] belongs to sample n, and logdet (B,).
@@ -208,8 +232,24 @@ class RowFlow(FlowModel):
                 f"{offset + n_samples} samples need more than {mel.shape[-1]} frames of "
                 f"{self.hop_length} samples"
             )
-        c = self.upsample(mel, lengths)[..., offset : offset + n_samples]
+        c = self.upsampled(mel, n_samples, offset, lengths)
         return fold_rows(c, self.config.n_height).permute(0, 2, 3, 1).contiguous()
+
+    def upsampled(
+        self, mel: Tensor, n_samples: int, offset: int = 0, lengths: Tensor | None = None
+    ) -> Tensor:
+        """Upsample the mel of the samples from `offset` on, (B, M, n_samples).
+
+        In a causal model the mel comes early enough, or late, for the look-ahead to be as stated,
+        and its first and last frame stand for those beyond; in others, zeros do.
+        """
+        if self.causal:
+            hop, context, delay = self.hop_length, self.upsample.context, self.config.mel_delay
+            first = offset // hop - context
+            last = -(-(offset + n_samples) // hop) + context
+            mel = _take_frames(mel, first - delay, last - delay, lengths)
+            offset, lengths = offset - first * hop, None
+        return self.upsample(mel, lengths)[..., offset : offset + n_samples]
 
     def conditioning(self, mel: Tensor, lo: int, hi: int, lengths: Tensor | None = None) -> Tensor:
         """Upsample the mel of some columns, and no more of it than they depend on.
@@ -224,12 +264,14 @@ class RowFlow(FlowModel):
             Rows (B, H, hi − lo, M) in natural order, what `kernels.wavenet_row` takes.
         """
         H, hop = self.config.n_height, self.hop_length
+        if self.causal:
+            return self._conditioning(mel, (hi - lo) * H, lo * H, lengths)
         context = self.upsample.context
         first = max(lo * H // hop - context, 0)
         last = min(-(-hi * H // hop) + context, mel.shape[-1])
+        part = mel[..., first:last]
         if lengths is not None:
             lengths = (lengths - first).clamp(0, last - first)
-        part = mel[..., first:last]
         return self._conditioning(part, (hi - lo) * H, lo * H - first * hop, lengths)
 
     def pack_flows(self) -> list[FlowWeights]:
@@ -281,6 +323,15 @@ class RowFlow(FlowModel):
 
     def _flow_parameters(self) -> list[FlowParameters]:
         return [FlowParameters()] * self.config.n_flows
+
+
+def _take_frames(mel: Tensor, first: int, last: int, lengths: Tensor | None) -> Tensor:
+    """Return frames [first, last) of mels (B, M, F); their first and last stand for all beyond."""
+    frames = torch.arange(first, last, device=mel.device).clamp(min=0)
+    if lengths is None:
+        return mel[..., frames.clamp(max=mel.shape[-1] - 1)]
+    frames = frames.minimum(lengths[:, None] - 1)
+    return mel.gather(2, frames[:, None].expand(-1, mel.shape[1], -1))
 
 
 @register_model("waveflow", WaveFlowConfig)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -27,8 +29,8 @@ class Upsampler(nn.Module):
 
     @property
     def context(self) -> int:
-        """Frames to each side that a sample may depend on: no stage reaches past a neighbour."""
-        return len(self.strides)
+        """Frames to each side that a sample depends on; see `reach`."""
+        return reach(self.strides)
 
     @staticmethod
     def _stage(stride: int) -> nn.Module:
@@ -56,6 +58,17 @@ class Upsampler(nn.Module):
                 lengths = lengths * stride
                 c = c * column_mask(lengths, c.shape[-1])
         return c.squeeze(1)
+
+
+def reach(strides: tuple[int, ...]) -> int:
+    """Return how many frames after its own the last sample of a frame still depends on.
+
+    As many as the first sample looks back, since every stage is symmetric.
+    """
+    position = math.prod(strides) - 1
+    for stride in reversed(strides):
+        position = (position + (stride + stride % 2) // 2) // stride  # the last input it reaches
+    return position
 
 
 def column_mask(lengths: Tensor, width: int) -> Tensor:

@@ -35,7 +35,7 @@ class FlowParameters:
 
 
 class WaveNet2d(nn.Module):
-    """Parameters of gated residual layers, causal along rows and symmetric along columns.
+    """Parameters of gated residual layers, causal along rows.
 
     Args:
         channels: residual channels C.
@@ -43,6 +43,7 @@ class WaveNet2d(nn.Module):
         n_layers: layers L; layer l has the width dilation 2^l.
         n_layers_per_cycle: layer l has the height dilation 2^(l mod n_layers_per_cycle).
         residual: how a layer's output joins its input.
+        causal: see no column to the right either, instead of as many as to the left.
     """
 
     def __init__(
@@ -52,8 +53,10 @@ class WaveNet2d(nn.Module):
         n_layers: int,
         n_layers_per_cycle: int,
         residual: Residual,
+        causal: bool = False,
     ) -> None:
         super().__init__()
+        self.causal = causal
         self.front = weight_norm(nn.Conv2d(1, channels, 1))
         self.layers = nn.ModuleList(GatedLayer(channels, n_mels) for _ in range(n_layers))
         self.dilations = tuple((2 ** (i % n_layers_per_cycle), 2**i) for i in range(n_layers))
@@ -69,6 +72,7 @@ class WaveNet2d(nn.Module):
             front_bias=wide(front.bias),
             dilations=self.dilations,
             scale=self.scale,
+            causal=self.causal,
         )
 
 
@@ -135,6 +139,7 @@ class NetWeights:
         front_bias: (C,).
         dilations: along rows and along columns, one pair a layer.
         scale: factor of every layer's h_next.
+        causal: no layer sees a column to the right.
     """
 
     layers: tuple[SharedWeights, ...]
@@ -142,6 +147,7 @@ class NetWeights:
     front_bias: Tensor
     dilations: tuple[tuple[int, int], ...]
     scale: float
+    causal: bool
 
     def project(self, mel: Tensor) -> list[Tensor]:
         """Project the conditioning (B, H, W, M) for each layer, (B, H, W, 2C), without bias."""
@@ -173,6 +179,7 @@ class NetWeights:
             scale=self.scale,
             order=order,
             passthrough=passthrough,
+            causal=self.causal,
         )
 
 
@@ -212,7 +219,13 @@ class Estimator:
                 h = h * self.mask
             c = cond if isinstance(cond, Tensor) else cond[i]
             h_next, y = gated_conv2d(
-                h, c, layer, dilation=w.dilations[i], scale=w.scale, past=past[i]
+                h,
+                c,
+                layer,
+                dilation=w.dilations[i],
+                scale=w.scale,
+                causal=w.causal,
+                past=past[i],
             )
             if (above := past[i]) is not None:
                 past[i] = torch.cat([above, h], dim=1)[:, h.shape[1] :]

@@ -45,7 +45,9 @@ class VoiceTask(Task[RowFlow]):
                 f"{data}: was made with the preset {self.corpus.preset.name}, the recipe wants "
                 f"{recipe.preset.name} ({', '.join(differences)}); preprocess it anew"
             )
-        self.crops = Crops(self.corpus, self.train.segment_length, self.train.seed)
+        self.crops = Crops(
+            self.corpus, self.train.segment_length, self.train.seed, recipe.config.mel_context
+        )
         self.test_clips = self.corpus.utterances("test")[: self.train.eval_clips]
         self.units_per_step = self.train.batch_size * self.train.segment_length
         self.facts = {
