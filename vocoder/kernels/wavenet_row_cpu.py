@@ -30,10 +30,10 @@ Mel = Callable[[int, int], Tensor]
 
 _ROWS = 3  # that a convolution reaches
 _FEATURES = 12  # of layer 0: 3 × 3 samples, and which of the 3 columns lie inside
-_MOST_STEPS = 512  # layer steps kept at a time: in tiles, the ends of an utterance need many
 _UPSAMPLED = 8192  # samples whose mel is upsampled at once ...
 _UPSAMPLING = 4  # ... which takes about so many times the memory of the result
-_LIBRARIES = 8 * 2**20  # bytes that the bound views and the matrix products take for themselves
+_LIBRARIES = 8 * 2**20  # bytes that the libraries' matrix products take for themselves
+_VIEWS = 24 * 2**10  # bytes of a bound layer step
 
 
 class RowInverter:
@@ -58,6 +58,11 @@ class RowInverter:
     def n_steps(self) -> int:
         """Row steps of all flows."""
         return len(self.flows) * self.n_rows
+
+    @property
+    def most_bound(self) -> int:
+        """Layer steps kept at a time: those of a whole flow, and as many at an utterance's ends."""
+        return 2 * self.n_rows * len(self.dilations)
 
     @property
     def reach(self) -> int:
@@ -89,7 +94,8 @@ class RowInverter:
         if tiles.lag:
             strips = sum(2 * d_h * tiles.lag + d_w for d_h, d_w in self.dilations[1:])
             fixed += strips * self.n_steps * C
-        return _LIBRARIES + int(self.dtype.itemsize * n_items * (n_columns * per_column + fixed))
+        apart = _LIBRARIES + _VIEWS * self.most_bound
+        return apart + int(self.dtype.itemsize * n_items * (n_columns * per_column + fixed))
 
     def __call__(
         self,
@@ -622,7 +628,7 @@ class _Inversion:
         queue = self.queues[index - 1]
         key = (index, queue.kind(window.row), window.lo - window.origin, left, n)
         if key not in self.steps:
-            if len(self.steps) == _MOST_STEPS:
+            if len(self.steps) == self.inverter.most_bound:
                 self.steps.clear()
             self.steps[key] = _LayerStep(
                 queue,
