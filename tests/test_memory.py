@@ -30,16 +30,14 @@ def test_the_edges_of_tiles_are_silent() -> None:
 def test_minutes_take_no_more_than_seconds(tmp_path: Path) -> None:
     """The whole command, from a mel in a file to a WAV, in processes of their own."""
     save_tiny_voice(tmp_path / "voice")
-    beside = {}
-    for seconds in (20, 150):
-        peak, unavoidable = resident(tmp_path, seconds)
-        beside[seconds] = peak - unavoidable
-    # 150 s are 13 MB of audio and 4 MB of mel: one further copy of each would show.
-    assert beside[150] < beside[20] + 14 * MIB
+    # 195 s more are 16 MB of audio and 5 MB of mel; what an allocator keeps varies by half of that.
+    limit = beside(tmp_path, 45) + 20 * MIB
+    # Once in a while it keeps 100 MB more, but not twice in a row.
+    assert any(beside(tmp_path, 240) < limit for _ in range(2))
 
 
-def resident(folder: Path, seconds: float) -> tuple[int, int]:
-    """Return the peak memory of a synthesis by command, and what its mel and audio take of it."""
+def beside(folder: Path, seconds: float) -> int:
+    """Return the peak memory in bytes of a synthesis by command, without its mel and audio."""
     mel = some_mel(round(seconds * TACOTRON2.sample_rate / TACOTRON2.hop_length))
     write_mel(folder / "mel.npz", mel, TACOTRON2)
     command = ["synthesize", "mel.npz", "-o", "out.wav", "--voice", "voice", "--device", "cpu"]
@@ -54,4 +52,5 @@ def resident(folder: Path, seconds: float) -> tuple[int, int]:
     )
     unit = 1 if sys.platform == "darwin" else 1024
     n_samples = mel.shape[-1] * TACOTRON2.hop_length
-    return int(done.stdout) * unit, 4 * (mel.numel() + n_samples)
+    unavoidable = 4 * (2 * mel.numel() + n_samples)  # the mel as it was read, and as a batch
+    return int(done.stdout) * unit - unavoidable
