@@ -40,9 +40,24 @@ def test_parameter_counts_of_the_table(names: str, training: str, inference: str
         assert f"{model.fold().n_parameters():,}" == inference
 
 
-def test_every_recipe_and_file_named_exists() -> None:
+def test_there_is_a_row_for_every_published_model() -> None:
     assert len(ROWS) == 8
-    for name in re.findall(r"`((?:ljspeech|tiny|own_voice|espeak)/[\w-]+)`", README):
-        assert name in list_recipes()
-    for target in re.findall(r"\]\((?!http)([^)#]+)\)", README):
+
+
+PAGES = [
+    REPOSITORY / "README.md",
+    *sorted((REPOSITORY / "docs").glob("*.md")),
+    *(REPOSITORY / folder / "README.md" for folder in ("egs", "egs/quickstart", "recipes")),
+]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(REPOSITORY)))
+def test_every_recipe_and_file_named_exists(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    folders = "|".join({name.split("/")[0] for name in list_recipes()})
+    for name in re.findall(rf"\b(?:{folders})/[a-z][\w-]*(?![\w./-])", text):
+        assert name in list_recipes() or (REPOSITORY / "egs" / name).exists(), name
+    for target in re.findall(r"\]\((?!http)([^)#]+)\)", text):
+        assert (page.parent / target).exists(), target
+    for target in re.findall(r"\b(?:egs|tests)/[\w./-]+\.(?:py|sh)\b", text):
         assert (REPOSITORY / target).exists(), target
