@@ -314,7 +314,7 @@ def test_arrays_are_mapped_and_checked(tmp_path):
         map_array(path, np.int16, (7,))
     with pytest.raises(VocoderError, match=r"not float32 \(6,\)"):
         map_array(path, np.float32, (6,))
-    with pytest.raises(VocoderError, match=r"b.npy: missing"):
+    with pytest.raises(VocoderError, match=r"b.npy: no such file; preprocess the corpus again"):
         map_array(tmp_path / "b.npy", np.int16, (6,))
 
 

@@ -148,7 +148,8 @@ BAD_FILES = {
     "empty": ({"mu": np.zeros(0), "sigma": np.zeros((0, 0))}, "do not fit"),
     "NaN": ({"mu": np.zeros(1), "sigma": np.full((1, 1), np.nan)}, "NaN or infinite"),
     "asymmetric": ({"mu": np.zeros(2), "sigma": np.array([[1, 0], [1, 1]])}, "not symmetric"),
-    "objects": ({"mu": np.array([None]), "sigma": np.zeros((1, 1))}, "not statistics"),
+    "objects": ({"mu": np.array([None]), "sigma": np.zeros((1, 1))}, "not readable"),
+    "endless": ({"mu": np.zeros(1), "sigma": np.zeros((1, 1)), "n": np.inf}, "not statistics"),
     "text": ({"mu": np.array("a"), "sigma": np.zeros((1, 1))}, "not statistics"),
 }
 
@@ -163,10 +164,10 @@ def test_files_of_something_else(tmp_path, damage):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("content", [b"", b"PK\3\4", b"\x93NUMPY\x01\x00", b"text"])
+@pytest.mark.parametrize("content", [b"", b"PK\3\4", b"\x93NUMPY\x01\x00\x03\x00{'(", b"text"])
 def test_damaged_files(tmp_path, content):
     (tmp_path / "a.npz").write_bytes(content)
-    with pytest.raises(VocoderError, match=r"a\.npz: not statistics [^\n]*\Z"):
+    with pytest.raises(VocoderError, match=r"a\.npz: not readable as plain arrays [^\n]*\Z"):
         read_statistics(tmp_path / "a.npz")
 
 
@@ -176,7 +177,7 @@ def test_file_names(tmp_path):
     with pytest.raises(VocoderError, match="statistics go into an"):
         write_statistics(tmp_path / "a.npy", random_gaussian(2, 0))
     np.save(tmp_path / "a.npy", np.zeros(3))
-    with pytest.raises(VocoderError, match="not statistics"):
+    with pytest.raises(VocoderError, match="belongs in an"):
         read_statistics(tmp_path / "a.npy")
 
 

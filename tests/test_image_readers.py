@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import gzip
 import io
+import lzma
 import os
 import pickle
 import struct
@@ -336,6 +337,13 @@ def test_truncated_tar(tmp_path, keep, suffix):
     refuse("cifar10", path, f"a{suffix}: ")
 
 
+def test_damaged_xz(tmp_path):
+    content = bytearray(lzma.compress(bytes(10_000)))
+    content[30] ^= 0xFF
+    (tmp_path / "a.tar.xz").write_bytes(content)
+    refuse("cifar10", tmp_path / "a.tar.xz", "a.tar.xz: not a whole tar")
+
+
 def test_records_of_another_size(tmp_path):
     files = cifar_files("binary")
     files["cifar-10-batches-bin/data_batch_3.bin"] += b"\0"
@@ -365,6 +373,7 @@ BAD_BATCHES = {
     ),
     "ragged labels": ({"data": TEST.reshape(6, -1), "labels": [[1], [1, 2], 3, 4, 5, 6]}, "labels"),
     "text labels": ({"data": TEST.reshape(6, -1), "labels": list("abcdef")}, "6 whole numbers"),
+    "true labels": ({"data": TEST.reshape(6, -1), "labels": [True] * 6}, "6 whole numbers"),
     "few labels": ({"data": TEST.reshape(6, -1), "labels": [1, 2]}, "6 whole numbers"),
     "floats": ({"data": TEST.reshape(6, -1).astype("f4")}, "uint8 array, is float32"),
     "no data": ({"labels": [1]}, "uint8 array, is NoneType"),
@@ -378,6 +387,15 @@ BAD_BATCHES = {
 def test_damaged_batches(tmp_path, damage):
     batch, words = BAD_BATCHES[damage]
     refuse("cifar10", with_batch(tmp_path, pickle.dumps(batch, 4)), "test_batch: ", words)
+
+
+def test_nested_labels_are_not_unfolded(tmp_path):
+    """Ten lists that share their items stand for 6¹⁰ numbers in a hundred bytes."""
+    labels = [0] * 6
+    for _ in range(9):
+        labels = [labels] * 6
+    content = pickle.dumps({"data": TEST.reshape(6, -1), "labels": labels}, 4)
+    refuse("cifar10", with_batch(tmp_path, content), "6 whole numbers")
 
 
 # ---- pickles ----
@@ -600,6 +618,8 @@ def test_svhn(tmp_path):
         savemat(tmp_path / f"{split}_32x32.mat", values, do_compression=True)
     check("svhn", tmp_path)
     path = tmp_path / "test_32x32.mat"
+    savemat(path, {"X": TEST[0].transpose(1, 2, 0)})  # as MATLAB saves a single image
+    check("svhn", tmp_path, test=TEST[:1])
     path.write_bytes(path.read_bytes()[:-100])
     refuse("svhn", tmp_path, "test_32x32.mat: not a readable MATLAB file")
     path.write_bytes(b"")
@@ -763,13 +783,33 @@ def test_array_files_of_any_bytes_are_refused(tmp_path_factory, content, magic):
         refuse("arrays", path)
 
 
+def npy(header: str) -> bytes:
+    return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header.encode()
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "{'descr': '|u1', 'shape': (",
+        "{'descr': '|u1', 'fortran_order': False, 'shape': (1" + "0" * 30 + ",)}",
+        "{'descr': (), 'fortran_order': False, 'shape': ()}",
+    ],
+)
+def test_damaged_headers(tmp_path, header):
+    (tmp_path / "a.npy").write_bytes(npy(header))
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+        archive.writestr("a.npy", npy(header))
+    for name in ("a.npy", "a.npz"):
+        refuse("arrays", tmp_path / name, f"{name}: not readable as plain arrays")
+
+
 def test_array_files_by_the_wrong_name(tmp_path):
     np.savez(tmp_path / "a.npz", a=IMAGES)
     (tmp_path / "a.npz").rename(tmp_path / "a.npy")
-    refuse("arrays", tmp_path / "a.npy", "name it .npz")
+    refuse("arrays", tmp_path / "a.npy", "belongs in an .npz")
     np.save(tmp_path / "b.npy", IMAGES)
     (tmp_path / "b.npy").rename(tmp_path / "b.npz")
-    refuse("arrays", tmp_path / "b.npz", "name it .npy")
+    refuse("arrays", tmp_path / "b.npz", "belongs in an .npy")
     (tmp_path / "c.txt").write_text("x")
     refuse("arrays", tmp_path / "c.txt", "neither a folder, nor .npz, nor .npy")
 

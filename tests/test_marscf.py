@@ -67,6 +67,12 @@ def test_checkpoints_that_do_not_fit(
     assert "\n" not in str(caught.value)
 
 
+def test_a_checkpoint_without_a_prior_is_refused() -> None:
+    state = without("prior_list", state_of(golden("image-mar-scf-affine")[0]))
+    with pytest.raises(VocoderError, match="6 flow steps in 0 levels"):
+        import_official(state | {"flow.c_prior.other": torch.zeros(1)}, {})
+
+
 AFFINE_512 = MarScfConfig(channels=512, parity=True)
 MIXTURES_96 = MarScfConfig(coupling="mixlogcdf", channels=96, n_steps=4, parity=True)
 

@@ -10,8 +10,6 @@ import hashlib
 import logging
 import os
 import warnings
-import zipfile
-import zlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Protocol
@@ -22,7 +20,8 @@ import torch
 from torch import Tensor, nn
 
 from vocoder.atomic import atomic_path
-from vocoder.errors import VocoderError
+from vocoder.errors import VocoderError, reason
+from vocoder.plain_arrays import load_npz
 
 log = logging.getLogger("vocoder")
 Matrix = npt.NDArray[np.float64]
@@ -167,31 +166,16 @@ def read_statistics(path: str | os.PathLike[str]) -> Gaussian:
     Raises:
         VocoderError: it is missing, damaged or holds something else.
     """
+    arrays = load_npz(Path(path))
     try:
-        with np.load(path, allow_pickle=False) as file:
-            mean, covariance = (np.asarray(file[name], np.float64) for name in ("mu", "sigma"))
-            count = int(file["n"]) if "n" in file.files else None
-        return Gaussian(mean, covariance, count)
-    except FileNotFoundError:
-        raise VocoderError(f"{path}: no such file") from None
+        mean, covariance = (np.asarray(arrays[name], np.float64) for name in ("mu", "sigma"))
+        return Gaussian(mean, covariance, int(arrays["n"]) if "n" in arrays else None)
     except VocoderError as error:
         raise VocoderError(f"{path}: {error}") from None
-    # A damaged header or zip, a lone array, a key that is not there.
-    except (
-        ValueError,
-        EOFError,
-        OSError,
-        SyntaxError,
-        TypeError,
-        KeyError,
-        AttributeError,
-        MemoryError,
-        RuntimeError,
-        zipfile.BadZipFile,
-        zlib.error,
-    ) as error:
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise VocoderError(f"{path}: not statistics with `mu` and `sigma` ({reason})") from None
+    except (ValueError, TypeError, KeyError, OverflowError) as error:
+        raise VocoderError(
+            f"{path}: not statistics with `mu` and `sigma` ({reason(error)})"
+        ) from None
 
 
 # ---- features ----
@@ -265,8 +249,9 @@ class TorchScriptFeatures:
                 warnings.simplefilter("ignore", FutureWarning)
                 self.network = torch.jit.load(self.path, map_location=device).eval()
         except (RuntimeError, ValueError) as error:
-            reason = " ".join(str(error).split())[:200]
-            raise VocoderError(f"{self.path}: not a TorchScript network ({reason})") from None
+            raise VocoderError(
+                f"{self.path}: not a TorchScript network ({reason(error)})"
+            ) from None
         self.device = torch.device(device)
         arguments = {argument.name for argument in self.network.forward.schema.arguments}
         self.options = {"return_features": True} if "return_features" in arguments else {}
@@ -279,8 +264,8 @@ class TorchScriptFeatures:
         try:
             features = self.network(images.to(self.device), **self.options)
         except RuntimeError as error:
-            reason = " ".join(str(error).split())[-200:]
-            raise VocoderError(f"{self.path}: fails on images ({reason})") from None
+            end = " ".join(str(error).split())[-200:]  # the cause comes after TorchScript's trace
+            raise VocoderError(f"{self.path}: fails on images ({end})") from None
         is_batch = isinstance(features, Tensor) and features.ndim >= 2
         if not is_batch or len(features) != len(images):
             raise VocoderError(f"{self.path}: did not return features (B, D)")

@@ -46,7 +46,7 @@ def translate(
 def _read_config(state: Mapping[str, Tensor], settings: Mapping[str, Any]) -> MarScfConfig:
     steps = sorted(int(match[1]) for match in map(_STEP.fullmatch, state) if match)
     n_levels = len({name.split(".")[3] for name in state if name.startswith(_PRIORS)})
-    if not steps or len(steps) % n_levels:
+    if not steps or not n_levels or len(steps) % n_levels:
         raise VocoderError(
             f"official checkpoint: {len(steps)} flow steps in {n_levels} levels; "
             "some are missing or left over"

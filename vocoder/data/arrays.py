@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,8 +9,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from vocoder.data.image_sources import Pixels, Source, needed, reason, register_images, split_rows
+from vocoder.data.image_sources import Pixels, Source, needed, register_images, split_rows
 from vocoder.errors import VocoderError
+from vocoder.plain_arrays import load_npy, load_npz
 
 _CHUNK = 1024  # images
 
@@ -45,63 +44,6 @@ def read_arrays(path: Path | None) -> Source:
     images = _images(next(iter(arrays.values())), str(place))
     kept, held_out = split_rows(len(images), place)
     return Source(_chunks(images, kept), _chunks(images, held_out), n_values)
-
-
-def load_npy(path: Path) -> npt.NDArray[Any]:
-    """Map an .npy file, without ever unpickling.
-
-    Raises:
-        VocoderError: it is missing, damaged or holds objects.
-    """
-    array = _load(path)
-    if not isinstance(array, np.ndarray):
-        array.close()
-        raise VocoderError(f"{path}: an archive; name it .npz")
-    return array
-
-
-def load_npz(path: Path) -> dict[str, npt.NDArray[Any]]:
-    """Read the arrays of an .npz file, without ever unpickling.
-
-    Raises:
-        VocoderError: it is damaged, or any of them holds objects.
-    """
-    archive = _load(path)
-    if isinstance(archive, np.ndarray):
-        raise VocoderError(f"{path}: a single array; name it .npy")
-    with archive:
-        try:
-            return {name: archive[name] for name in archive.files}
-        except _DAMAGE as error:
-            raise _unreadable(path, error) from None
-
-
-# numpy reads a header as a Python literal, and zip files go wrong in their own ways.
-_DAMAGE = (
-    ValueError,
-    EOFError,
-    OSError,
-    SyntaxError,
-    TypeError,
-    KeyError,
-    MemoryError,
-    RuntimeError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
-
-
-def _load(path: Path) -> Any:
-    try:
-        return np.load(path, mmap_mode="r", allow_pickle=False)
-    except FileNotFoundError:
-        raise VocoderError(f"{path}: no such file") from None
-    except _DAMAGE as error:
-        raise _unreadable(path, error) from None
-
-
-def _unreadable(path: Path, error: BaseException) -> VocoderError:
-    return VocoderError(f"{path}: not readable as plain arrays ({reason(error)})")
 
 
 def _n_values(array: npt.NDArray[Any], place: Path) -> int:

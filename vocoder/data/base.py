@@ -23,6 +23,7 @@ import numpy.typing as npt
 
 from vocoder.config import suggest
 from vocoder.errors import VocoderError
+from vocoder.plain_arrays import load_npy
 from vocoder.presets import MelPreset
 
 Split = Literal["train", "test"]
@@ -342,14 +343,10 @@ def map_array(path: Path, dtype: Any, shape: Sequence[int]) -> npt.NDArray[Any]:
     """
     remedy = "preprocess the corpus again"
     try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except FileNotFoundError:
-        raise VocoderError(f"{path}: missing; {remedy}") from None
-    # numpy reads the header as a Python literal: damage shows as almost any of these.
-    except (ValueError, EOFError, OSError, SyntaxError, TypeError, MemoryError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise VocoderError(f"{path}: not a readable array ({reason}); {remedy}") from None
-    if not isinstance(array, np.ndarray) or array.dtype != dtype or array.shape != tuple(shape):
-        found = f"{getattr(array, 'dtype', 'archive')} {getattr(array, 'shape', '')}".strip()
+        array = load_npy(path)
+    except VocoderError as error:
+        raise VocoderError(f"{error}; {remedy}") from None
+    if array.dtype != dtype or array.shape != tuple(shape):
+        found = f"{array.dtype} {array.shape}"
         raise VocoderError(f"{path}: {found}, not {np.dtype(dtype)} {tuple(shape)}; {remedy}")
     return array

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import lzma
 import posixpath
 import tarfile
 import zlib
@@ -10,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from vocoder.data.image_sources import Pixels, Source, needed, reason, register_images
+from vocoder.data.image_sources import Pixels, Source, needed, register_images
 from vocoder.data.restricted_pickle import load_arrays
-from vocoder.errors import VocoderError
+from vocoder.errors import VocoderError, reason
 
 _STEMS = (*(f"data_batch_{number}" for number in range(1, 6)), "test_batch")
 _SHAPE = (3, 32, 32)  # a row of either version is the red plane, then green, then blue
@@ -85,7 +86,7 @@ def _read_tar(path: Path) -> dict[str, bytes]:
                 content = archive.extractfile(member)
                 assert content is not None, "a regular file has content"
                 files[parts[-1]] = content.read()
-    except (tarfile.TarError, zlib.error, EOFError, OSError) as error:
+    except (tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, OSError) as error:
         raise VocoderError(f"{path}: not a whole tar ({reason(error)}); fetch it again") from None
     return files
 
@@ -130,8 +131,11 @@ def rows_to_images(batch: Mapping[str, object], side: int, where: str | Path) ->
 
 
 def _are_labels(labels: object, count: int) -> bool:
-    try:
-        array = np.asarray(labels)
-    except ValueError:  # lists of different lengths
-        return False
-    return array.dtype.kind in "iu" and array.shape == (count,)
+    if isinstance(labels, np.ndarray):
+        return labels.dtype.kind in "iu" and labels.shape == (count,)
+    # Never as an array: a few nested lists that share their items would grow without bound.
+    return (
+        isinstance(labels, list)
+        and len(labels) == count
+        and all(type(label) is int for label in labels)
+    )

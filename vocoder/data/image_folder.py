@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vocoder.data.image_sources import Pixels, Source, needed, reason, register_images, split_rows
-from vocoder.errors import VocoderError
+from vocoder.data.image_sources import Pixels, Source, needed, register_images, split_rows
+from vocoder.errors import VocoderError, reason
 
 if TYPE_CHECKING:
     from PIL.Image import Image

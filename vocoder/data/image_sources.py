@@ -92,11 +92,6 @@ def needed(path: Path | None, name: str) -> Path:
     return path
 
 
-def reason(error: BaseException) -> str:
-    """Return what an exception says, in one line."""
-    return " ".join(str(error).split())[:200] or type(error).__name__
-
-
 def split_rows(count: int, where: Path) -> tuple[list[int], list[int]]:
     """Return which of `count` images are for training and which, a tenth, for the test.
 

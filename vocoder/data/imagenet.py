@@ -14,12 +14,12 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from vocoder.data.arrays import load_npz
 from vocoder.data.cifar10 import rows_to_images
 from vocoder.data.image_folder import decode, list_pictures
 from vocoder.data.image_sources import Pixels, Source, needed, register_images
 from vocoder.data.restricted_pickle import load_arrays
 from vocoder.errors import VocoderError
+from vocoder.plain_arrays import load_npz
 
 _OORD, _CHRABASZCZ = "oord-2016", "chrabaszcz-2017"
 _N_VALIDATION = {49_999: _OORD, 50_000: _CHRABASZCZ}

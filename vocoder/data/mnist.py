@@ -11,8 +11,8 @@ from typing import BinaryIO
 
 import numpy as np
 
-from vocoder.data.image_sources import Pixels, Source, needed, reason, register_images
-from vocoder.errors import VocoderError
+from vocoder.data.image_sources import Pixels, Source, needed, register_images
+from vocoder.errors import VocoderError, reason
 
 _UINT8 = 8  # idx's code of the type
 _MAX_BYTES = 1 << 30

@@ -19,8 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from vocoder.data.image_sources import reason
-from vocoder.errors import VocoderError
+from vocoder.errors import VocoderError, reason
 
 
 def load_arrays(content: bytes, where: str | Path) -> dict[str, Any]:

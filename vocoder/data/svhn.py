@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from vocoder.data.image_sources import Pixels, Source, needed, reason, register_images
-from vocoder.errors import VocoderError
+from vocoder.data.image_sources import Pixels, Source, needed, register_images
+from vocoder.errors import VocoderError, reason
 
 
 @register_images("svhn")
@@ -26,6 +26,8 @@ def read_svhn(path: Path | None) -> Source:
 def read_mat(path: Path) -> Pixels:
     """Read the images (N, 3, 32, 32) of a MATLAB file, which keeps them in X (32, 32, 3, N).
 
+    MATLAB drops trailing axes of length 1, so that X (32, 32, 3) is one image.
+
     Raises:
         VocoderError: it is missing, damaged, or holds something else.
     """
@@ -38,7 +40,9 @@ def read_mat(path: Path) -> Pixels:
         images = loadmat(path, variable_names=["X"]).get("X")
     except (MatReadError, NotImplementedError, ValueError, TypeError, OSError, zlib.error) as error:
         raise VocoderError(f"{path}: not a readable MATLAB file ({reason(error)})") from None
-    if images is None or images.dtype != np.uint8 or images.shape[:3] != (32, 32, 3):
+    if images is not None and images.ndim == 3:
+        images = images[..., None]
+    if images is None or images.dtype != np.uint8 or images.shape[:-1] != (32, 32, 3):
         found = "nothing" if images is None else f"{images.dtype} {images.shape}"
         raise VocoderError(f"{path}: X must be uint8 (32, 32, 3, N), is {found}")
     return np.ascontiguousarray(images.transpose(3, 2, 0, 1))
