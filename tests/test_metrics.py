@@ -70,9 +70,21 @@ def test_a_gain_has_a_known_distance() -> None:
     assert metrics.mel_distance(loud, loud / 2, RATE) == pytest.approx(math.log(2), abs=1e-6)
 
 
-def test_digital_silence_has_no_distance_to_itself_and_a_bounded_one_to_noise() -> None:
+@pytest.mark.parametrize(
+    "metric",
+    [metrics.log_spectral_distance, metrics.mel_cepstral_distortion, metrics.stoi, metrics.pesq],
+)
+def test_what_measures_from_the_level_of_a_recording_is_undefined_of_a_silent_one(
+    metric: Metric,
+) -> None:
     silence = np.zeros_like(SPEECH)
-    assert metrics.log_spectral_distance(silence, silence, RATE) == 0
+    for estimate in (silence, SPEECH):
+        with pytest.raises(metrics.UndefinedFigureError, match=f"{metric.__name__}: .* silent"):
+            metric(silence, estimate, RATE)
+
+
+def test_digital_silence_beside_speech_has_a_bounded_distance_to_noise() -> None:
+    silence = np.zeros_like(SPEECH)
     padded = np.concatenate([SPEECH, silence])
     hiss = np.concatenate([SPEECH, 1e-7 * NOISE])
     assert metrics.log_spectral_distance(padded, hiss, RATE) < 1
@@ -126,10 +138,20 @@ def test_a_missing_extra_is_named(
         metric(SPEECH, SPEECH, RATE)
 
 
-def test_pesq_of_no_speech_is_told_in_one_line() -> None:
-    with pytest.raises(metrics.UndefinedFigureError, match="pesq: ") as caught:
-        metrics.pesq(np.zeros(RATE), np.zeros(RATE), RATE)
-    assert "\n" not in str(caught.value)
+@pytest.mark.parametrize(
+    ("reference", "estimate", "message"),
+    [
+        (SPEECH, np.zeros_like(SPEECH), "pesq: the estimate is silent"),
+        (SPEECH, 1e-30 * NOISE, "pesq: the estimate is silent"),
+        (1e-30 * NOISE, SPEECH, "pesq: No utterances detected; it wants speech"),
+        (SPEECH[:2000], SPEECH[:2000], "pesq: Buffer needs to be at least 1/4 of a second"),
+    ],
+)
+def test_pesq_of_no_speech_is_told_in_one_line(
+    reference: np.ndarray, estimate: np.ndarray, message: str
+) -> None:
+    with pytest.raises(metrics.UndefinedFigureError, match=rf"\A{message}[^\n]*\Z"):
+        metrics.pesq(reference, estimate, RATE)
 
 
 def test_stoi_of_a_moment_is_no_figure() -> None:

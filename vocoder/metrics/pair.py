@@ -37,3 +37,18 @@ def aligned_pair(
             f"they may differ by {_TOLERANCE:g} s"
         )
     return pair[0][: min(lengths)], pair[1][: min(lengths)]
+
+
+def sounding_pair(
+    figure: str, reference: npt.ArrayLike, estimate: npt.ArrayLike, sample_rate: int
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Return the `aligned_pair` of a figure that measures from the level of the reference.
+
+    Raises:
+        VocoderError: they do not fit each other, hold nothing or NaN, or have no rate.
+        UndefinedFigureError: the reference is digital silence.
+    """
+    pair = aligned_pair(reference, estimate, sample_rate)
+    if not pair[0].any():
+        raise UndefinedFigureError(f"{figure}: the reference is silent")
+    return pair

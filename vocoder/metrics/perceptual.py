@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vocoder.errors import VocoderError
-from vocoder.metrics.pair import UndefinedFigureError, aligned_pair
+from vocoder.metrics.pair import UndefinedFigureError, sounding_pair
 
 
 def stoi(reference: npt.ArrayLike, estimate: npt.ArrayLike, sample_rate: int) -> float:
@@ -23,9 +23,9 @@ def stoi(reference: npt.ArrayLike, estimate: npt.ArrayLike, sample_rate: int) ->
 
     Raises:
         VocoderError: they do not fit each other, or pystoi is not installed.
-        UndefinedFigureError: there is too little speech in them.
+        UndefinedFigureError: the reference is digital silence, or there is too little speech.
     """
-    pair = aligned_pair(reference, estimate, sample_rate)
+    pair = sounding_pair("stoi", reference, estimate, sample_rate)
     module = _extra("pystoi")
     with warnings.catch_warnings():
         # It warns of too few frames and returns a number that looks like a very bad one.
@@ -46,9 +46,9 @@ def pesq(reference: npt.ArrayLike, estimate: npt.ArrayLike, sample_rate: int) ->
 
     Raises:
         VocoderError: they do not fit each other, or pesq is not installed.
-        UndefinedFigureError: PESQ finds no speech in them.
+        UndefinedFigureError: either is silent, or PESQ finds no speech in them.
     """
-    pair = list(aligned_pair(reference, estimate, sample_rate))
+    pair = list(sounding_pair("pesq", reference, estimate, sample_rate))
     module = _extra("pesq")
     if sample_rate != 16000:
         import librosa
@@ -60,10 +60,12 @@ def pesq(reference: npt.ArrayLike, estimate: npt.ArrayLike, sample_rate: int) ->
     try:
         with np.errstate(invalid="ignore"):  # it divides by the peak, also of silence
             return float(module.pesq(16000, pair[0], pair[1], "wb"))
+    except ValueError:  # the quotient by a peak of zero is no whole number
+        raise UndefinedFigureError("pesq: the estimate is silent") from None
     except module.PesqError as error:
-        reason = " ".join(str(error.args[0] if error.args else error).split())
+        text = error.args[0].decode()  # as C has it
         raise UndefinedFigureError(
-            f"pesq: {reason}; it wants speech of a quarter second or more"
+            f"pesq: {text}; it wants speech of a quarter second or more"
         ) from None
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from vocoder.errors import VocoderError
 from vocoder.mel import MelPreset, MelSpectrogram, get_preset
-from vocoder.metrics.pair import aligned_pair
+from vocoder.metrics.pair import aligned_pair, sounding_pair
 
 _MCD_BANDS = 80
 _MCD_ORDER = 24
@@ -25,7 +25,7 @@ def log_spectral_distance(
 
     The root mean square over frequency of the difference of the log power spectra, averaged over
     frames of about 46 ms; both are floored 100 dB below the reference's loudest bin, so that
-    digital silence does not count for everything.
+    digital silence between words does not count for everything.
 
     Args:
         reference: (N,).
@@ -34,8 +34,10 @@ def log_spectral_distance(
 
     Raises:
         VocoderError: they do not fit each other, or hold nothing or NaN.
+        UndefinedFigureError: the reference is digital silence, which has no loudest bin.
     """
-    first, second = _power_levels(*aligned_pair(reference, estimate, sample_rate), sample_rate)
+    pair = sounding_pair("log_spectral_distance", reference, estimate, sample_rate)
+    first, second = _power_levels(*pair, sample_rate)
     return (first - second).square().mean(dim=0).sqrt().mean().item()
 
 
@@ -86,8 +88,9 @@ def mel_cepstral_distortion(
 
     Raises:
         VocoderError: they do not fit each other, or hold nothing or NaN.
+        UndefinedFigureError: the reference is digital silence, which has no loudest bin.
     """
-    pair = aligned_pair(reference, estimate, sample_rate)
+    pair = sounding_pair("mel_cepstral_distortion", reference, estimate, sample_rate)
     filters, cosines = _cepstral_transform(sample_rate, _n_fft(sample_rate))
     first, second = _power_levels(*pair, sample_rate, filters)  # dB of the powers: 20 log10 |X|
     # (20 / ln 10) · √(½ Σ Δc²) in dB of log magnitudes is √(½ Σ Δ²) of coefficients in dB.
