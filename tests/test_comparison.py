@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import numpy as np
@@ -7,6 +8,8 @@ import pytest
 from comparisons import HOSTILE, made_up
 
 from vocoder.comparison import FIGURES, Comparison, VoiceScores, format_summary
+from vocoder.report import render_report
+from vocoder.report.charts import strip_chart
 
 
 def voice(name: str = "a", weights: list[float] | None = None, **values: list[float]):
@@ -41,6 +44,22 @@ def test_clips_without_a_figure_are_left_out_of_the_mean():
     assert format_summary(voice(stoi=[nan, nan]), FIGURES["stoi"]) == "undefined"
     assert format_summary(voice(stoi=[0.5]), FIGURES["stoi"]) == "0.500"  # one has no error
     assert format_summary(voice(stoi=[0.5]), FIGURES["pesq"]) == ""
+
+
+def test_a_divergence_is_not_hidden():
+    sick = voice(nats_per_dim=[3.0, -np.inf, 5.0], mel_distance=[1.0, 1.0, 1.0])
+    assert sick.summary("nats_per_dim")[::2] == (-np.inf, 3)
+    assert format_summary(sick, FIGURES["nats_per_dim"]) == "-inf"
+    sound = dataclasses.replace(voice(nats_per_dim=[1.0] * 3, mel_distance=[1.0] * 3), name="b")
+    comparison = dataclasses.replace(made_up(), voices=(sick, sound))
+    assert comparison.ranking("nats_per_dim") == ["b", "a"]
+    found = json.loads(json.dumps(comparison.to_dict(), allow_nan=False))
+    assert found["voices"][0]["figures"]["nats_per_dim"] == {
+        "mean": None, "standard_error": None, "n_clips": 3, "by_clip": [3.0, None, 5.0],
+    }  # fmt: skip
+    assert ">-inf</text>" in strip_chart(comparison, FIGURES["nats_per_dim"])
+    page = render_report(comparison, [])
+    assert page.count("<td>-inf</td>") == 2  # the mean and the clip
 
 
 def test_ranking_goes_by_direction_and_leaves_out_who_has_nothing():

@@ -160,6 +160,30 @@ def test_a_figure_that_some_clips_lack_is_noted(data, monkeypatch):
     assert "undefined" in found.table()
 
 
+def test_a_figure_that_a_library_returns_as_nan_is_noted(data, monkeypatch):
+    monkeypatch.setattr(metrics, "stoi", lambda *arguments: float("nan"))
+    found = evaluate("recording", data, n_clips=2)
+    assert found.notes == ("recording: STOI is undefined for 2 of 2 clips",)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("-inf"), float("inf")])
+def test_a_likelihood_that_is_not_finite_is_not_hidden(data, voice, monkeypatch, value):
+    honest = evaluation.clip_likelihood
+
+    def diverging(model, corpus, clip):
+        score = honest(model, corpus, clip)
+        return dataclasses.replace(score, mean=value) if clip.id == "clip1" else score
+
+    monkeypatch.setattr(evaluation, "clip_likelihood", diverging)
+    found = evaluate(voice, data, device="cpu")
+    note = f"{voice}: the log-likelihood is not finite for 1 of 3 clips; take an earlier checkpoint"
+    assert note in found.notes
+    scores = scores_of(found, voice)
+    for figure in ("nats_per_dim", "nats_per_dim_by_length"):
+        assert scores.summary(figure)[::2] == (-np.inf, 3)
+    assert np.isfinite(scores.summary("nats_per_dim_active")[0])
+
+
 def test_a_voice_that_makes_nan_is_named_with_the_clip(data, monkeypatch, tmp_path):
     class Broken(evaluation.GriffinLimVocoder):
         def synthesize(self, mel, *arguments, **settings):
@@ -169,6 +193,13 @@ def test_a_voice_that_makes_nan_is_named_with_the_clip(data, monkeypatch, tmp_pa
     with pytest.raises(VocoderError, match=r"voice griffin-lim: makes NaN .* of clip clip0"):
         compare(["griffin-lim"], data, device="cpu", report=tmp_path / "report.html")
     assert left_in(tmp_path) == []
+
+
+def test_counts_are_checked(data):
+    with pytest.raises(VocoderError, match="n_clips -1: must be at least 1"):
+        evaluate("recording", data, n_clips=-1)
+    with pytest.raises(VocoderError, match="n_examples -1: must be 0 or more"):
+        compare(["recording"], data, n_examples=-1)
 
 
 def test_the_commands_print_a_table_and_json(run, data):

@@ -22,7 +22,7 @@ from vocoder.report.spectrogram import palette, spectrogram_png
 
 
 class Page(HTMLParser):
-    """The elements of a page, its text, and whether every element is closed."""
+    """The elements of a page and its text; every element is closed, and every link leads on."""
 
     VOID = {"meta", "link", "img", "br"}  # noqa: RUF012
 
@@ -31,6 +31,8 @@ class Page(HTMLParser):
         self.elements, self.open, self.text = [], [], []
         self.feed(html)
         assert not self.open
+        self.ids = [attributes["id"] for _, attributes in self.elements if "id" in attributes]
+        assert {link["href"][1:] for link in self.all("a")} <= set(self.ids)
 
     def handle_starttag(self, tag, attributes):
         self.elements.append((tag, dict(attributes)))
@@ -85,11 +87,9 @@ def test_headings_links_and_labels_are_sound(page):
     assert levels[0] == 1
     assert levels.count(1) == 1
     assert all(b - a <= 1 for a, b in itertools.pairwise(levels))
-    ids = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
-    assert len(set(ids)) == len(ids)
-    assert {link["href"][1:] for link in page.all("a")} <= set(ids)
+    assert len(set(page.ids)) == len(page.ids)
     for _, attributes in page.elements:
-        assert attributes.get("aria-labelledby", ids[0]) in ids
+        assert attributes.get("aria-labelledby", page.ids[0]) in page.ids
     for button in page.all("button"):
         assert button["type"] == "button"
     assert all(image["alt"] for image in page.all("img"))

@@ -12,6 +12,8 @@ import numpy.typing as npt
 
 from vocoder.presets import MelPreset
 
+RECORDING = "recording"  # the voice that is ideal
+
 
 @dataclass(frozen=True)
 class Figure:
@@ -117,7 +119,10 @@ FIGURES = {
 
 @dataclass(frozen=True)
 class VoiceScores:
-    """The figures of one voice; one value a clip, NaN where a clip has none."""
+    """The figures of one voice; one value a clip, NaN where a clip has none.
+
+    An infinite value makes the mean so too, so that no divergence is hidden.
+    """
 
     name: str
     values: Mapping[str, npt.NDArray[np.float64]]  # (n_clips,) by the figure's name
@@ -131,13 +136,13 @@ class VoiceScores:
         """
         values = self.values[figure]
         weights = self.weights.get(figure, np.ones_like(values))
-        known = np.isfinite(values)
+        known = ~np.isnan(values)
         values, weights, n = values[known], weights[known], int(known.sum())
         if not n:
             return math.nan, math.nan, 0
         mean = float((weights * values).sum() / weights.sum())
-        if n == 1:
-            return mean, math.nan, 1
+        if n == 1 or math.isinf(mean):
+            return mean, math.nan, n
         spread = (weights**2 * (values - mean) ** 2).sum() * n / (n - 1)
         return mean, float(np.sqrt(spread) / weights.sum()), n
 

@@ -6,6 +6,7 @@ import contextlib
 import functools
 import heapq
 import importlib.util
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -19,7 +20,7 @@ from tqdm import tqdm
 
 from vocoder import metrics
 from vocoder.atomic import atomic_path
-from vocoder.comparison import FIGURES, Comparison, VoiceScores
+from vocoder.comparison import FIGURES, RECORDING, Comparison, VoiceScores
 from vocoder.data.base import Corpus, Utterance
 from vocoder.engine import FlowVocoder, GriffinLimVocoder, Vocoder, load
 from vocoder.errors import VocoderError
@@ -28,7 +29,6 @@ from vocoder.presets import MelPreset, preset_difference
 from vocoder.report import Example, render_report
 from vocoder.voices import GRIFFIN_LIM
 
-RECORDING = "recording"
 _N_HEIGHT = 16  # rows of the published flows: where the lines of voices without rows are sought
 _LIBRARIES = {"stoi": "pystoi", "pesq": "pesq"}
 
@@ -90,10 +90,15 @@ def compare(
         there if the extra `metrics` is installed.
 
     Raises:
-        VocoderError: a voice is named twice, unknown, or was made for other mels; the corpus has no
-            test clips; a voice makes NaN; or the report cannot be written there.
+        VocoderError: a count is too small; a voice is named twice, unknown, or was made for other
+            mels; the corpus has no test clips; a voice makes NaN; or the report cannot be written
+            there.
         OSError: the report cannot be written.
     """
+    if n_clips is not None and n_clips < 1:
+        raise VocoderError(f"n_clips {n_clips}: must be at least 1")
+    if n_examples < 0:
+        raise VocoderError(f"n_examples {n_examples}: must be 0 or more")
     with _page(report) as page:
         corpus = Corpus.open(data)
         clips = corpus.utterances("test")[:n_clips]
@@ -113,12 +118,12 @@ def compare(
             for table in tables:
                 audio = table.perform(corpus, clip, recording, temperature, seed)
                 for name, metric in compute.items():
-                    value = float("nan")
-                    try:
+                    value = math.nan
+                    with contextlib.suppress(metrics.UndefinedFigureError):
                         value = metric(recording, audio, corpus.preset.sample_rate, table.n_height)
-                    except metrics.UndefinedFigureError:
+                    if not math.isfinite(value):
                         undefined[table.name, name] += 1
-                    table.add(name, value)
+                    table.add(name, value if math.isfinite(value) else math.nan)
                 if table.name != RECORDING:
                     sounds[table.name] = audio
                     distances.append(table.values["mel_distance"][-1])
@@ -127,6 +132,12 @@ def compare(
         notes += [
             f"{voice}: {FIGURES[name].label} is undefined for {n} of {len(clips)} clips"
             for (voice, name), n in undefined.items()
+        ]
+        notes += [
+            f"{table.name}: the log-likelihood is not finite for {table.n_diverged} of "
+            f"{len(clips)} clips; take an earlier checkpoint"
+            for table in tables
+            if table.n_diverged
         ]
         comparison = Comparison(
             data=str(data),
@@ -220,6 +231,7 @@ class _Table:
         self.n_height = _N_HEIGHT
         if isinstance(speaker, FlowVocoder):
             self.n_height = speaker.model.config.n_height
+        self.n_diverged = 0  # clips of no finite likelihood
         self._is_warm = False
 
     def add(self, figure: str, value: float, weight: float | None = None) -> None:
@@ -240,9 +252,14 @@ class _Table:
             return recording
         if isinstance(self.speaker, FlowVocoder):
             score = clip_likelihood(self.speaker.model, corpus, clip)
-            self.add("nats_per_dim", score.mean)
-            self.add("nats_per_dim_by_length", score.mean, score.n_samples)
-            self.add("nats_per_dim_active", score.active, score.n_active)
+            # A likelihood of NaN is no better than none at all.
+            mean, active = (
+                x if math.isfinite(x) else -math.inf for x in (score.mean, score.active)
+            )
+            self.n_diverged += mean == -math.inf
+            self.add("nats_per_dim", mean)
+            self.add("nats_per_dim_by_length", mean, score.n_samples)
+            self.add("nats_per_dim_active", active, score.n_active)
         mel = torch.tensor(corpus.mel(clip))
         if not self._is_warm:  # what is compiled or cached at the first call is no speed
             self.speaker.synthesize(mel[:, :32], temperature=temperature, seed=seed)

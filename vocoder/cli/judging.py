@@ -78,7 +78,7 @@ def evaluate(
     import json
 
     from vocoder import checkpoint, voices
-    from vocoder.evaluation import RECORDING
+    from vocoder.comparison import RECORDING
 
     untrained = (voices.GRIFFIN_LIM, RECORDING)
     if model not in untrained and checkpoint.is_of_images(voices.find_voice(model)):

@@ -8,7 +8,7 @@ from html import escape
 
 import numpy as np
 
-from vocoder.comparison import Comparison, Figure
+from vocoder.comparison import Comparison, Figure, format_summary
 
 _WIDTH, _MARGIN = 380, 10
 _ROW, _STRIP = 46, 22  # of a voice: its name and its strip
@@ -35,8 +35,9 @@ def strip_chart(comparison: Comparison, figure: Figure) -> str:
         top = index * _ROW + _ROW - _STRIP
         mean, _, n = voice.summary(figure.name)
         parts.append(f'<text x="{_MARGIN}" y="{top - 6}">{escape(_shorten(voice.name))}</text>')
-        if not n:
-            parts.append(f'<text class="none" x="{_MARGIN}" y="{top + 15}">undefined</text>')
+        if not math.isfinite(mean):
+            text = format_summary(voice, figure)
+            parts.append(f'<text class="none" x="{_MARGIN}" y="{top + 15}">{text}</text>')
             continue
         values = voice.values[figure.name]
         finite = values[np.isfinite(values)]

@@ -20,12 +20,11 @@ import numpy.typing as npt
 
 from vocoder import __version__
 from vocoder.audio import write_wav
-from vocoder.comparison import Comparison, Figure, VoiceScores, format_summary
+from vocoder.comparison import RECORDING, Comparison, Figure, VoiceScores, format_summary
 from vocoder.report.charts import nice_ticks, strip_chart
 from vocoder.report.spectrogram import RANGE_DB, spectrogram_png
 
 _FOLDER = Path(__file__).parent
-_RECORDING = "recording"
 
 
 @dataclass(frozen=True)
@@ -51,6 +50,7 @@ def render_report(comparison: Comparison, examples: Sequence[Example]) -> str:
         "default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'; "
         f"script-src 'sha256-{digest}'"
     )
+    clips = _clips(comparison, examples)
     names = ", ".join(voice.name for voice in comparison.voices)
     return f"""<!DOCTYPE html>
 <html lang="en">
@@ -68,13 +68,13 @@ def render_report(comparison: Comparison, examples: Sequence[Example]) -> str:
 <h1>{"Voices compared" if len(comparison.voices) > 1 else "A voice judged"}</h1>
 <p>{escape(comparison.headline())}. Written by vocoder {__version__}.</p>
 <nav aria-label="Sections"><a href="#figures">Figures</a> <a href="#spread">Spread</a>
-<a href="#examples">Sound and pictures</a> <a href="#clips">All clips</a></nav>
+<a href="#examples">Sound and pictures</a>{' <a href="#clips">All clips</a>' if clips else ""}</nav>
 </header>
 <main>
 {_figures(comparison)}
 {_spread(comparison)}
 {_examples(comparison, examples)}
-{_clips(comparison, examples)}
+{clips}
 </main>
 <script>{script}</script>
 </body>
@@ -155,7 +155,7 @@ def _example(comparison: Comparison, example: Example, index: int) -> str:
     place = comparison.clips.index(example.clip)
     rate = comparison.preset.sample_rate
     scores = {voice.name: voice for voice in comparison.voices}
-    sounds = {_RECORDING: example.recording, **example.sounds}
+    sounds = {RECORDING: example.recording, **example.sounds}
     players = "".join(
         _player(example, name, audio, rate, _caption(comparison, scores.get(name), place))
         for name, audio in sounds.items()
@@ -169,7 +169,7 @@ def _example(comparison: Comparison, example: Example, index: int) -> str:
 
 def _caption(comparison: Comparison, voice: VoiceScores | None, place: int) -> str:
     """Return the figures of one voice on one clip, those worth reading beside a picture."""
-    if voice is None or voice.name == _RECORDING:
+    if voice is None or voice.name == RECORDING:
         return "as recorded"
     parts = []
     for figure in comparison.figures:
@@ -223,7 +223,7 @@ def _base64(content: bytes) -> str:
 def _clips(comparison: Comparison, examples: Sequence[Example]) -> str:
     anchors = {example.clip: f"#clip-{index}" for index, example in enumerate(examples)}
     figures = [f for f in comparison.figures if f.name != "nats_per_dim_by_length"]
-    voices = [voice for voice in comparison.voices if voice.name != _RECORDING]
+    voices = [voice for voice in comparison.voices if voice.name != RECORDING]
     rows = [(voice, place) for voice in voices for place in range(len(comparison.clips))]
     rows.sort(key=lambda row: -row[0].values["mel_distance"][row[1]])
     if not rows:
@@ -266,4 +266,4 @@ def _clip_row(
 
 
 def _number(value: float, figure: Figure) -> str:
-    return f"{value:.{figure.n_decimals}f}" if math.isfinite(value) else "–"
+    return "–" if math.isnan(value) else f"{value:.{figure.n_decimals}f}"
