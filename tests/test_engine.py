@@ -15,6 +15,7 @@ import vocoder
 from vocoder.device import check_dtype
 from vocoder.engine import FlowVocoder, GriffinLimVocoder, draw_noise, load, pad_mels
 from vocoder.errors import VocoderError
+from vocoder.mel import GriffinLim
 from vocoder.presets import get_preset
 
 VOICES = {kind: FlowVocoder(model, TACOTRON2) for kind, model in voice_models().items()}
@@ -221,6 +222,8 @@ def test_a_temperature_that_makes_no_sense(voice, temperature):
 def test_a_seed_out_of_range(voice, seed):
     with pytest.raises(VocoderError, match=f"seed {seed}"):
         voice.synthesize(some_mel(2), seed=seed)
+    with pytest.raises(VocoderError, match=f"seed {seed}"):
+        GriffinLim(TACOTRON2)(some_mel(2), seed=seed)
 
 
 @pytest.mark.parametrize("lengths", [[2], [0, 2], [2, 4], [1.5, 2.0], [[1, 2]]])

@@ -19,6 +19,7 @@ from helpers import make_corpus
 from safetensors.torch import load_file, save_file
 from voices import save_tiny_voice, some_mel
 
+from vocoder.cli import commands
 from vocoder.mel_files import write_mel
 from vocoder.presets import get_preset
 
@@ -131,6 +132,20 @@ def test_names_that_are_not_there(run, tmp_path, voice, out):
     (tmp_path / "empty").mkdir()
     assert_one_error_line(run("synthesize", tmp_path / "empty", "-o", out), "holds no mel or audio")
     assert left_in(out) == []
+
+
+SEEDED = [
+    name
+    for name, command in commands.commands.items()
+    if any(option.name == "seed" for option in command.params)
+]
+
+
+@pytest.mark.parametrize("name", SEEDED)
+@pytest.mark.parametrize("seed", [-1, 2**63])
+def test_a_seed_out_of_range(run, name, seed):
+    """Refused before anything else that a command wants."""
+    assert_one_error_line(run(name, f"--seed={seed}"), f"seed {seed}: must lie between 0 and")
 
 
 def test_bad_recordings(run, tmp_path, voice, out):

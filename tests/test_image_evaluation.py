@@ -121,6 +121,8 @@ def test_refusals(data: Path, tmp_path: Path) -> None:
         evaluate_images(path, tmp_path / "nine.npz", device="cpu")
     with pytest.raises(VocoderError, match="needs the file or folder that holds it"):
         evaluate_images(path, device="cpu")
+    with pytest.raises(VocoderError, match="seed -1: must lie between 0 and"):
+        evaluate_images(path, data, seed=-1, device="cpu")
     with pytest.raises(VocoderError, match="draws 0: must be at least 1"):
         evaluate_images(path, data, n_draws=0)
     stored = checkpoint.load(path)

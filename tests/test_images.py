@@ -87,6 +87,11 @@ def test_validation_must_leave_something_to_train_on(npz, n_validation):
         open_images("arrays", npz, n_validation=n_validation, seed=0)
 
 
+def test_a_seed_out_of_range(npz):
+    with pytest.raises(VocoderError, match="seed -1: must lie between 0 and"):
+        open_images("arrays", npz, n_validation=1, seed=-1)
+
+
 def test_the_fingerprint_sees_every_pixel_the_shape_and_the_split(tmp_path):
     train, test = np.zeros((4, 1, 2, 6), np.uint8), np.zeros((2, 1, 2, 6), np.uint8)
     touched = train.copy()

@@ -13,7 +13,7 @@ PACKAGE = Path(vocoder.__file__).parent
 # From the lowest to the highest; those of one line never import each other.
 LAYERS = [
     ["errors", "atomic", "noise"],
-    ["config", "device", "measuring", "plain_arrays"],
+    ["config", "device", "measuring", "plain_arrays", "seeds"],
     ["registry", "presets"],
     ["audio", "appearance", "mel_files", "flows", "kernels"],
     ["mel", "nets"],

@@ -106,6 +106,15 @@ def test_the_two_courses(seed: int, weight: float) -> None:
     )
 
 
+@pytest.mark.parametrize("seed", [-1, 2**70])
+def test_a_seed_out_of_range(path: Path, data: Path, seed: int) -> None:
+    model = ImageModel(path, "cpu")
+    with pytest.raises(VocoderError, match=f"seed {seed}: must lie between 0 and"):
+        model.sample(1, seed=seed)
+    with pytest.raises(VocoderError, match=f"seed {seed}: must lie between 0 and"):
+        model.held_out(1, data=data, seed=seed)
+
+
 def test_between_equal_ends_nothing_moves() -> None:
     a = torch.randn(10, generator=torch.Generator().manual_seed(0))
     for b in (a, 2 * a):

@@ -13,6 +13,7 @@ from torch import Tensor
 from vocoder.data.images import Images, dequantise_each
 from vocoder.errors import VocoderError
 from vocoder.models.glow import ImageFlow
+from vocoder.seeds import check_seed
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,11 @@ def noisy_images(
     """Return some images dequantised, (B, C, H, W) in [-0.5, 0.5).
 
     The noise of an image follows from the seed, its place and the draw: no batch changes it.
+
+    Raises:
+        VocoderError: `seed` is out of range.
     """
+    check_seed(seed)
     randoms = (np.random.default_rng((seed, 4, place, draw)) for place in places)
     return dequantise_each(images[places], n_values, randoms)
 
@@ -66,7 +71,7 @@ def bits_per_dim(
         batch_size: images scored at once; the last batch may be smaller.
 
     Raises:
-        VocoderError: there are no images.
+        VocoderError: there are no images, or `seed` is out of range.
     """
     if not len(images):
         raise VocoderError("no images to score")

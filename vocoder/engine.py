@@ -26,6 +26,7 @@ from vocoder.noise import draw_noise as draw_noise  # for those who know it by t
 from vocoder.noise import fill_with_noise
 from vocoder.presets import MelPreset, get_preset
 from vocoder.renderers import CausalRenderer, make_renderer
+from vocoder.seeds import check_seed
 from vocoder.streaming import BlockStream, CausalStream, WindowStream, plan_stream
 from vocoder.voices import GRIFFIN_LIM, default_voice, find_voice
 
@@ -351,8 +352,8 @@ class Vocoder(ABC):
     def _check_settings(temperature: float, seed: int | None) -> None:
         if not 0 <= temperature < float("inf"):
             raise VocoderError(f"temperature {temperature:g}: must be 0 or more; 1 is as trained")
-        if seed is not None and not 0 <= seed < 2**63:
-            raise VocoderError(f"seed {seed}: must lie between 0 and 2**63 - 1")
+        if seed is not None:
+            check_seed(seed)
 
 
 class FlowVocoder(Vocoder):

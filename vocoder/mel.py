@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from vocoder.appearance import looks_like
 from vocoder.errors import VocoderError
 from vocoder.presets import PRESETS, MelPreset, get_preset, preset_difference
+from vocoder.seeds import check_seed
 
 __all__ = [
     "PRESETS",
@@ -233,8 +234,9 @@ class GriffinLim:
             takes it from.
 
         Raises:
-            VocoderError: `mel` has another shape.
+            VocoderError: `mel` has another shape, or `seed` is out of range.
         """
+        check_seed(seed)
         _check_mel(mel, self.preset)
         if mel.ndim == 2:
             return self(mel[None], seed=seed)[0]

@@ -16,6 +16,7 @@ from vocoder.data.images import Augmentation
 from vocoder.models.waveflow import RowFlowConfig
 from vocoder.presets import MelPreset, get_preset
 from vocoder.registry import find_model
+from vocoder.seeds import check_seed
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,7 @@ class TrainConfig:
                 raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
         if not 0 <= self.ema_decay < 1:
             raise ValueError(f"ema_decay must lie in [0, 1), got {self.ema_decay}")
+        check_seed(self.seed)
 
     def _check_positive(self, *names: str) -> None:
         for name in names:
@@ -101,6 +103,7 @@ class ImagesConfig:
 
     def __post_init__(self) -> None:
         find_images(self.dataset)
+        check_seed(self.seed)
 
 
 @dataclass(frozen=True)

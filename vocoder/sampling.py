@@ -19,6 +19,7 @@ from vocoder.device import resolve_device
 from vocoder.errors import VocoderError
 from vocoder.models.glow import ImageFlow
 from vocoder.pictures import count_non_finite, grid, write_png
+from vocoder.seeds import check_seed
 
 Course = Literal["linear", "spherical"]
 # Through the model at once; an autoregressive prior takes many small steps, whatever the batch.
@@ -59,10 +60,11 @@ class ImageModel:
         """Draw images (n, C, H, W), the same on every device and for every batch size.
 
         Raises:
-            VocoderError: `temperature` is negative or not finite.
+            VocoderError: `temperature` is negative or not finite, or `seed` out of range.
         """
         if not 0 <= temperature < math.inf:
             raise VocoderError(f"temperature {temperature}: must be finite and not negative")
+        check_seed(seed)
         generator = torch.Generator().manual_seed(seed)
         return self.decode(
             temperature * torch.randn(n_images, self.flow.n_dims, generator=generator)
@@ -72,8 +74,10 @@ class ImageModel:
         """Return some test images, drawn by the seed and dequantised, (n, C, H, W).
 
         Raises:
-            VocoderError: the data is not what the model was trained on, or has fewer images.
+            VocoderError: the data is not what the model was trained on, or has fewer images; or
+                `seed` is out of range.
         """
+        check_seed(seed)
         images = self.images.open(data).test
         if n_images > len(images):
             raise VocoderError(f"{n_images} images wanted, the test split has {len(images)}")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from vocoder.cli.options import refuse
+from vocoder.cli.options import refuse, seed_option
 from vocoder.config import suggest
 
 
@@ -18,7 +18,7 @@ from vocoder.config import suggest
 @click.option("--preset", default="tacotron2-22k", show_default=True, help="See `vocoder presets`.")
 @click.option("--mels", type=click.Path(path_type=Path), help="A TTS model's, to fine-tune on.")
 @click.option("--test-clips", type=int, help="Clips held out; by default the corpus's own rule.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of a random split.")
+@seed_option("Of a random split.")
 @click.option("--jobs", type=int, help="Processes; by default one for each core.")
 @click.option("--strict", is_flag=True, help="Stop at the first bad file.")
 @click.option("--side", type=click.IntRange(1), help="Of image_folder: crop and scale to this.")

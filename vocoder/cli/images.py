@@ -7,7 +7,7 @@ from typing import Literal
 
 import click
 
-from vocoder.cli.options import device_option, refuse
+from vocoder.cli.options import device_option, refuse, seed_option
 
 
 @click.command()
@@ -17,7 +17,7 @@ from vocoder.cli.options import device_option, refuse
     "-n", "--count", type=click.IntRange(1), default=64, show_default=True, help="Images."
 )
 @click.option("--temperature", type=float, default=1.0, show_default=True, help="Of the noise.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the noise and the choice.")
+@seed_option("Of the noise and the choice.")
 @click.option("--reconstruct", is_flag=True, help="Test images, each beside what comes back.")
 @click.option(
     "--interpolate",

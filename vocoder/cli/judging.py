@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from vocoder.cli.options import device_option, print_table, refuse
+from vocoder.cli.options import device_option, print_table, refuse, seed_option
 
 if TYPE_CHECKING:
     from vocoder.comparison import Comparison
@@ -31,7 +31,7 @@ _EXAMPLES = click.option(
 @click.command()
 @click.argument("model")
 @click.option("--data", type=click.Path(path_type=Path), help="From `preprocess`, or the images.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the noise.")
+@seed_option("Of the noise.")
 @device_option
 @click.option("--clips", type=click.IntRange(1), help="Score so many test clips; by default all.")
 @click.option("--temperature", type=float, default=1.0, show_default=True, help="Of the noise.")
@@ -127,7 +127,7 @@ def evaluate(
 @click.option(
     "--data", required=True, type=click.Path(path_type=Path), help="The corpus of `preprocess`."
 )
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the noise.")
+@seed_option("Of the noise.")
 @device_option
 @click.option("--clips", type=click.IntRange(1), help="Score so many test clips; by default all.")
 @click.option("--temperature", type=float, default=1.0, show_default=True, help="Of the noise.")

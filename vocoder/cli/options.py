@@ -8,6 +8,8 @@ from typing import Any
 
 import click
 
+from vocoder.seeds import check_seed
+
 
 class Size(click.ParamType):  # type: ignore[type-arg]
     """A number of bytes with a unit: 512MB, 2GB, 1.5GiB."""
@@ -29,6 +31,19 @@ def device_option(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add --device."""
     text = "cpu, cuda, cuda:1, …; by default a GPU where there is one."
     return click.option("--device", help=text)(command)
+
+
+def seed_option(text: str, default: int | None = 0) -> Callable[..., Any]:
+    """Return the decorator that adds --seed."""
+
+    def checked(context: click.Context, option: click.Parameter, seed: int | None) -> int | None:
+        if seed is not None:
+            check_seed(seed)
+        return seed
+
+    return click.option(
+        "--seed", type=int, default=default, show_default=True, callback=checked, help=text
+    )
 
 
 def refuse(context: click.Context, names: Sequence[str], reason: str) -> None:

@@ -7,7 +7,7 @@ from typing import Literal
 
 import click
 
-from vocoder.cli.options import Size, device_option, refuse
+from vocoder.cli.options import Size, device_option, refuse, seed_option
 
 
 @click.command()
@@ -16,7 +16,7 @@ from vocoder.cli.options import Size, device_option, refuse
 @click.option("--voice", help="A checkpoint, a run folder, a shipped voice or griffin-lim.")
 @click.option("--preset", help="What the mels are made with, whatever they say.")
 @click.option("--temperature", type=float, default=1.0, show_default=True, help="Of the noise.")
-@click.option("--seed", type=int, help="For the same audio again; by default fresh noise.")
+@seed_option("For the same audio again; by default fresh noise.", default=None)
 @click.option("--dtype", help="To compute in, such as float64; by default the backend's own.")
 @click.option("--backend", help="reference, cpu or triton; by default the fastest that can run.")
 @click.option("--memory", type=Size(), help="For an utterance on the CPU, such as 512MB.")

@@ -21,6 +21,7 @@ from torch import Tensor
 from vocoder.data.image_sources import ImageArrays, Inspection, Pixels, find_images
 from vocoder.data.prepared_images import is_prepared, map_prepared
 from vocoder.errors import VocoderError
+from vocoder.seeds import check_seed
 
 _MAX_IN_MEMORY = 1 << 30  # bytes of one split; each process of a training has its own
 
@@ -115,8 +116,9 @@ def open_images(
         side: pad both sides of each image with zeros to this length; 0 leaves them.
 
     Raises:
-        VocoderError: there is no such data set, or the files are not whole.
+        VocoderError: there is no such data set, the files are not whole, or `seed` is out of range.
     """
+    check_seed(seed)
     data = _read(dataset, path)
     for length in data.train.shape[2:]:
         if side and side < length:
