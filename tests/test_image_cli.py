@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import gzip
 import io
+import json
 import os
 import pickle
 import re
@@ -65,6 +66,15 @@ def test_train_evaluate_sample_on_digits(run, tmp_path):
     assert re.search(r"vocoder: 9 images of 1x8x8 in \S+ s: \S+ images/s", result.err)
     with Image.open(tmp_path / "out/x.png") as picture:
         assert picture.size == (4 * 28, 4 * 28)  # enlarged
+
+
+def test_json_has_no_nan(run, model, data):
+    """One image has no standard error."""
+    result = run("evaluate", model, "--data", data, "--images=1", "--json", "--device=cpu")
+    assert result.code == 0, result.err
+    figures = json.loads(result.out, parse_constant=lambda name: pytest.fail(name))
+    assert figures["standard error"] is None
+    assert figures["test images"] == 1
 
 
 def test_the_same_samples_again(run, model, tmp_path):

@@ -10,14 +10,15 @@ import pytest
 import torch
 from helpers import perturb, save_images
 
-from vocoder import checkpoint
+from vocoder import checkpoint, image_evaluation
 from vocoder.bits_per_dim import bits_per_dim
 from vocoder.data.image_description import ImageDescription
 from vocoder.data.images import open_images
 from vocoder.errors import VocoderError
-from vocoder.frechet import read_statistics
+from vocoder.frechet import Gaussian, read_statistics, write_statistics
 from vocoder.image_evaluation import evaluate_images
 from vocoder.models.glow import Glow, GlowConfig
+from vocoder.sampling import ImageModel
 
 
 @pytest.fixture
@@ -130,9 +131,38 @@ def test_refusals(data: Path, tmp_path: Path) -> None:
     checkpoint.save(anonymous, stored.model, ImageDescription((1, 4, 8)))
     with pytest.raises(VocoderError, match="does not tell which images"):
         evaluate_images(anonymous, data, device="cpu")
+
+
+def test_what_the_distance_lacks_is_told_before_anything_is_scored(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = save_model(data)
+    monkeypatch.setattr(image_evaluation, "bits_per_dim", lambda *a, **k: pytest.fail("scored"))
     (tmp_path / "junk.pt").write_bytes(b"junk")
-    with pytest.raises(VocoderError, match=r"junk\.pt: not a TorchScript network"):
-        evaluate_images(path, data, extractor=tmp_path / "junk.pt", device="cpu")
+    write_statistics(tmp_path / "a.npz", Gaussian(np.zeros(1), np.eye(1)))
+    for settings, message in (
+        ({"extractor": tmp_path / "none.pt"}, r"none\.pt: no such file"),
+        ({"extractor": tmp_path / "junk.pt"}, r"junk\.pt: not a TorchScript network"),
+        ({"statistics": tmp_path / "none.npz"}, r"none\.npz: no such file"),
+        ({"save_statistics": tmp_path / "x.npy"}, r"x\.npy: statistics go into an \.npz file"),
+        ({"save_statistics": tmp_path / "no/x.npz"}, r"no/x\.npz: there is no folder"),
+        ({"n_samples": 1}, "samples 1: a Fréchet distance needs at least 2"),
+        ({"n_images": 1, "statistics": tmp_path / "a.npz"}, "samples 1: a Fréchet distance"),
+        ({"n_images": 1, "n_samples": 2}, "a covariance needs at least 2 images, not 1"),
+    ):
+        with pytest.raises(VocoderError, match=message):
+            evaluate_images(path, data, device="cpu", **settings)  # type: ignore[arg-type]
+
+
+def test_samples_that_all_diverge_leave_the_other_figures(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest = ImageModel.sample
+    monkeypatch.setattr(ImageModel, "sample", lambda *a, **k: honest(*a, **k) * math.nan)
+    figures = evaluate_images(save_model(data), data, n_samples=5, device="cpu")
+    assert math.isfinite(figures["bits/dim at 1x4x8"])
+    assert (figures["samples"], figures["non-finite samples, left out"]) == (5, 5)
+    assert math.isnan(figures["Fréchet distance (random features)"])
 
 
 def test_a_variant_is_part_of_the_data(data: Path) -> None:

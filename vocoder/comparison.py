@@ -212,10 +212,10 @@ class Comparison:
                         name: dict(
                             zip(
                                 ("mean", "standard_error", "n_clips"),
-                                map(_or_none, voice.summary(name)),
+                                map(finite_or_none, voice.summary(name)),
                                 strict=True,
                             ),
-                            by_clip=[_or_none(value) for value in values.tolist()],
+                            by_clip=[finite_or_none(value) for value in values.tolist()],
                         )
                         for name, values in voice.values.items()
                     },
@@ -276,5 +276,6 @@ def _columns(rows: Sequence[Sequence[str]]) -> list[str]:
     ]
 
 
-def _or_none(value: float) -> float | None:
+def finite_or_none(value: float) -> float | None:
+    """Return the value as JSON can hold it, which has no NaN and no infinity."""
     return value if math.isfinite(value) else None

@@ -144,15 +144,27 @@ def frechet_distance(first: Gaussian, second: Gaussian) -> float:
     return float(max(0.0, distance - 2 * np.sqrt(cross).sum()))
 
 
+def check_statistics_path(path: str | os.PathLike[str]) -> None:
+    """Refuse a place that `write_statistics` cannot write to, before the work for it is done.
+
+    Raises:
+        VocoderError: the file's name does not end in .npz, or its folder is not there.
+    """
+    path = Path(path)
+    if path.suffix != ".npz":
+        raise VocoderError(f"{path}: statistics go into an .npz file")
+    if not path.parent.is_dir():
+        raise VocoderError(f"{path}: there is no folder {path.parent}; make it first")
+
+
 def write_statistics(path: str | os.PathLike[str], gaussian: Gaussian) -> None:
     """Write an .npz that pytorch-fid reads: `mu`, `sigma`, and where known `n`, which it ignores.
 
     Raises:
-        VocoderError: the file's name does not end in .npz.
+        VocoderError: the file's name does not end in .npz, or its folder is not there.
         OSError: the file cannot be written.
     """
-    if Path(path).suffix != ".npz":
-        raise VocoderError(f"{path}: statistics go into an .npz file")
+    check_statistics_path(path)
     arrays = {"mu": gaussian.mean, "sigma": gaussian.covariance}
     if gaussian.count is not None:
         arrays["n"] = np.array(gaussian.count)

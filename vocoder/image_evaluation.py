@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,11 @@ from vocoder.data.image_description import shape_text
 from vocoder.data.images import Images, quantise
 from vocoder.errors import VocoderError
 from vocoder.frechet import (
+    Extractor,
+    Gaussian,
     RandomFeatures,
     TorchScriptFeatures,
+    check_statistics_path,
     fit_gaussian,
     frechet_distance,
     read_statistics,
@@ -66,7 +70,8 @@ def evaluate_images(
         Figures by name, those of the likelihood with the shape of the images that they hold for.
 
     Raises:
-        VocoderError: the file is not of an image model, or the images are not like its own.
+        VocoderError: the file is not of an image model, the images are not like its own, or what
+            the Fréchet distance needs is not there.
     """
     for name, count in (("images", n_images), ("draws", n_draws), ("samples", n_samples)):
         if count is not None and count < 1:
@@ -77,6 +82,19 @@ def evaluate_images(
         log.warning("%s: other images than those the model was trained on", data or images.name)
     chosen = Images(images.test.array, images.test.rows[:n_images], images.test.side)
     n_values = images.n_values
+    # Made before the scoring, which may take hours: a missing file is told at once.
+    distance: _Distance | None = None
+    if any(option is not None for option in (n_samples, extractor, statistics, save_statistics)):
+        features = (
+            RandomFeatures(model.device)
+            if extractor is None
+            else TorchScriptFeatures(extractor, model.device)
+        )
+        n_samples = len(chosen) if n_samples is None else n_samples
+        if n_samples < 2:
+            raise VocoderError(f"samples {n_samples}: a Fréchet distance needs at least 2")
+        real = _real_features(chosen, n_values, features, statistics, save_statistics)
+        distance = _Distance(real, features, n_samples)
     score = bits_per_dim(
         model.flow, chosen, n_values, n_draws=n_draws, seed=seed, batch_size=batch_size
     )
@@ -100,25 +118,52 @@ def evaluate_images(
             score.mean * ratio
         )
     figures["inversion error"] = error
-    if any(option is not None for option in (n_samples, extractor, statistics, save_statistics)):
-        features = (
-            RandomFeatures(model.device)
-            if extractor is None
-            else TorchScriptFeatures(extractor, model.device)
-        )
-        if statistics is None or save_statistics is not None:
-            real = fit_gaussian(_batches(chosen), n_values, features)
-        if save_statistics is not None:
-            write_statistics(save_statistics, real)
-        if statistics is not None:
-            real = read_statistics(statistics)
-        samples = model.sample(n_samples or score.n_images, seed=seed)
-        finite = samples[samples.flatten(1).isfinite().all(dim=1)]
-        made = fit_gaussian(quantise(finite, n_values).split(BATCH_SIZE), n_values, features)
-        figures["samples"] = len(samples)
-        figures["non-finite samples, left out"] = len(samples) - len(finite)
-        figures[f"Fréchet distance ({features.name})"] = frechet_distance(real, made)
+    if distance is not None:
+        figures |= distance.figures(model, seed)
     return figures
+
+
+@dataclass(frozen=True)
+class _Distance:
+    """A Fréchet distance that only wants samples."""
+
+    real: Gaussian
+    features: Extractor
+    n_samples: int
+
+    def figures(self, model: ImageModel, seed: int) -> dict[str, Any]:
+        """Draw samples and compare them; the distance is NaN of fewer than two finite ones."""
+        n_values = model.images.n_values
+        samples = model.sample(self.n_samples, seed=seed)
+        finite = samples[samples.flatten(1).isfinite().all(dim=1)]
+        distance = math.nan
+        if len(finite) > 1:
+            batches = quantise(finite, n_values).split(BATCH_SIZE)
+            distance = frechet_distance(self.real, fit_gaussian(batches, n_values, self.features))
+        return {
+            "samples": len(samples),
+            "non-finite samples, left out": len(samples) - len(finite),
+            f"Fréchet distance ({self.features.name})": distance,
+        }
+
+
+def _real_features(
+    images: Images,
+    n_values: int,
+    features: Extractor,
+    statistics: str | Path | None,
+    save_statistics: str | Path | None,
+) -> Gaussian:
+    """Return the features to compare with, and save those of the images where that is wanted."""
+    given = None if statistics is None else read_statistics(statistics)
+    if save_statistics is not None:
+        check_statistics_path(save_statistics)
+    if given is not None and save_statistics is None:
+        return given
+    real = fit_gaussian(_batches(images), n_values, features)
+    if save_statistics is not None:
+        write_statistics(save_statistics, real)
+    return given or real
 
 
 def _batches(images: Images) -> Iterator[Tensor]:

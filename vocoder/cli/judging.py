@@ -42,7 +42,7 @@ _EXAMPLES = click.option(
 @click.option(
     "--draws", type=click.IntRange(1), default=1, show_default=True, help="Dequantisations of each."
 )
-@click.option("--samples", type=click.IntRange(1), help="Compare so many by Fréchet distance.")
+@click.option("--samples", type=click.IntRange(2), help="Compare so many by Fréchet distance.")
 @click.option(
     "--extractor",
     type=click.Path(path_type=Path),
@@ -78,7 +78,7 @@ def evaluate(
     import json
 
     from vocoder import checkpoint, voices
-    from vocoder.comparison import RECORDING
+    from vocoder.comparison import RECORDING, finite_or_none
 
     untrained = (voices.GRIFFIN_LIM, RECORDING)
     if model not in untrained and checkpoint.is_of_images(voices.find_voice(model)):
@@ -99,7 +99,11 @@ def evaluate(
             device=device,
         )
         if as_json:
-            click.echo(json.dumps(figures, indent=1))
+            plain = {
+                name: finite_or_none(value) if isinstance(value, float) else value
+                for name, value in figures.items()
+            }
+            click.echo(json.dumps(plain, indent=1, allow_nan=False))
         else:
             print_table(figures.items())
     else:
@@ -168,7 +172,10 @@ def compare(
 def _print(result: Comparison, as_json: bool) -> None:
     import json
 
-    click.echo(json.dumps(result.to_dict(), indent=1) if as_json else result.table())
+    if as_json:
+        click.echo(json.dumps(result.to_dict(), indent=1, allow_nan=False))
+    else:
+        click.echo(result.table())
 
 
 @click.command()
