@@ -12,6 +12,7 @@ from torch import Tensor
 
 from vocoder.data.images import Images, dequantise_each
 from vocoder.errors import VocoderError
+from vocoder.flows.base import full_precision
 from vocoder.models.glow import ImageFlow
 from vocoder.seeds import check_seed
 
@@ -79,10 +80,11 @@ def bits_per_dim(
     parts = []  # log-probabilities (B, n_draws) of a batch
     for first in range(0, len(images), batch_size):
         places = range(first, min(first + batch_size, len(images)))
-        draws = [
-            model.log_prob(noisy_images(images, places, n_values, seed=seed, draw=draw).to(device))
-            for draw in range(n_draws)
-        ]
+        noisy = (
+            noisy_images(images, places, n_values, seed=seed, draw=draw) for draw in range(n_draws)
+        )
+        with full_precision(device):
+            draws = [model.log_prob(x.to(device)) for x in noisy]
         parts.append(torch.stack(draws, dim=1).double().cpu())
     log_probs = torch.cat(parts)
     n_dims = math.prod(images.shape[1:])
@@ -110,5 +112,6 @@ def inversion_error(model: ImageFlow, x: Tensor) -> float:
         model: in eval mode.
         x: dequantised images (B, C, H, W), on the model's device.
     """
-    z, _ = model(x)
-    return float((model.inverse(z) - x).abs().max())
+    with full_precision(x.device):
+        z, _ = model(x)
+        return float((model.inverse(z) - x).abs().max())

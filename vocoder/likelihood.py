@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from vocoder.data.base import Corpus, Utterance
+from vocoder.flows.base import full_precision
 from vocoder.models.waveflow import RowFlow
 
 ACTIVE_DB = 40.0
@@ -41,7 +42,8 @@ def clip_log_prob(model: RowFlow, corpus: Corpus, utterance: Utterance) -> np.nd
     device = next(model.parameters()).device
     audio = torch.from_numpy(corpus.audio(utterance).astype(np.float32) / 32768)
     mel = torch.from_numpy(np.array(corpus.mel(utterance)))
-    terms = model.log_prob_per_sample(audio[None].to(device), mel[None].to(device))
+    with full_precision(device):
+        terms = model.log_prob_per_sample(audio[None].to(device), mel[None].to(device))
     return terms[0].double().cpu().numpy()
 
 

@@ -17,6 +17,7 @@ from vocoder.checkpoint import Checkpoint
 from vocoder.data.image_description import ImageDescription, shape_text
 from vocoder.device import resolve_device
 from vocoder.errors import VocoderError
+from vocoder.flows.base import full_precision
 from vocoder.models.glow import ImageFlow
 from vocoder.pictures import count_non_finite, grid, write_png
 from vocoder.seeds import check_seed
@@ -48,13 +49,18 @@ class ImageModel:
     @torch.inference_mode()
     def decode(self, eps: Tensor) -> Tensor:
         """Return the images (B, C, H, W) of noise (B, D), on the CPU and not clamped."""
-        parts = [self.flow.inverse(part.to(self.device)).cpu() for part in eps.split(BATCH_SIZE)]
+        with full_precision(self.device):
+            parts = [
+                self.flow.inverse(part.to(self.device)).cpu() for part in eps.split(BATCH_SIZE)
+            ]
         return torch.cat(parts)
 
     @torch.inference_mode()
     def encode(self, x: Tensor) -> Tensor:
         """Return the noise (B, D) of dequantised images (B, C, H, W), on the CPU."""
-        return torch.cat([self.flow(part.to(self.device))[0].cpu() for part in x.split(BATCH_SIZE)])
+        with full_precision(self.device):
+            parts = [self.flow(part.to(self.device))[0].cpu() for part in x.split(BATCH_SIZE)]
+        return torch.cat(parts)
 
     def sample(self, n_images: int, *, temperature: float = 1.0, seed: int = 0) -> Tensor:
         """Draw images (n, C, H, W), the same on every device and for every batch size.

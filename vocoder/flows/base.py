@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -26,6 +28,23 @@ class Bijection(nn.Module, ABC):
         """Map latent to data: the exact inverse of `forward`."""
 
 
-def full_precision(x: Tensor) -> torch.autocast:
-    """Return a context in which autocast leaves what is done on the device of `x` alone."""
-    return torch.autocast(x.device.type, enabled=False)
+@contextlib.contextmanager
+def full_precision(device: torch.device) -> Iterator[None]:
+    """Compute in the precision of the tensors: neither in autocast's nor, as cuDNN may, in TF32.
+
+    Torch lets cuDNN round the factors of float32 convolutions to 10 bits by default, with which a
+    flow no longer inverts. The setting is the whole process's, so that threads share it; a backward
+    pass that runs after the context keeps the caller's, as gradients can.
+
+    Args:
+        device: where it is computed, for autocast.
+    """
+    # Not `allow_tf32`, which raises where the caller has set this newer switch.
+    cudnn = torch.backends.cudnn.conv  # type: ignore[attr-defined]  # a module that is replaced
+    before = cudnn.fp32_precision
+    cudnn.fp32_precision = "ieee"
+    try:
+        with torch.autocast(device.type, enabled=False):
+            yield
+    finally:
+        cudnn.fp32_precision = before

@@ -85,7 +85,7 @@ class Conv1x1(Bijection):
     """Multiply the channels at each position by W = P · L · (U + diag(sign · exp(log_s))).
 
     P is a fixed permutation, L and U are unit lower and strictly upper triangular; W starts as a
-    random rotation. Computed in the precision of x and never in autocast's.
+    random rotation. Computed in `full_precision`.
 
     Args:
         channels: C.
@@ -130,7 +130,7 @@ class Conv1x1(Bijection):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return W · x (B, C, H, W) and its log-determinant, H · W · Σ log_s for each item."""
-        with full_precision(x):
+        with full_precision(x.device):
             lower, upper, log_s = self.factors()
             weight = torch.addmm(upper, lower, upper)[self.permutation]  # (L + I) · U
             z = F.conv2d(x, weight[..., None, None])
@@ -138,7 +138,7 @@ class Conv1x1(Bijection):
 
     def inverse(self, z: Tensor) -> Tensor:
         """Return W⁻¹ · z, by two triangular solves."""
-        with full_precision(z):
+        with full_precision(z.device):
             lower, upper, _ = self.factors()
             transposed = torch.eye(len(lower), dtype=z.dtype, device=z.device)[:, self.permutation]
             solved = torch.linalg.solve_triangular(

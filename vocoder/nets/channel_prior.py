@@ -68,7 +68,7 @@ class ChannelPrior(Bijection):
 
     def forward(self, z: Tensor, given: Tensor | None) -> tuple[Tensor, Tensor]:
         """Return eps (B, C2, H, W) and the log-determinant (B,)."""
-        with full_precision(z):
+        with full_precision(z.device):
             mean, log_std = self.moments(z, given)
             return (z - mean) * (-log_std).exp(), -log_std.flatten(1).sum(dim=1)
 
@@ -85,7 +85,7 @@ class ChannelPrior(Bijection):
 
     def inverse(self, eps: Tensor, given: Tensor | None) -> Tensor:
         """Return z, one channel after the other."""
-        with full_precision(eps):
+        with full_precision(eps.device):
             constant = self._constant(given).expand(len(eps), -1, *eps.shape[2:])
             steps = channel_steps(self.front.weight[:, :1], self.lstm, self.head, constant)
             z: list[Tensor] = []

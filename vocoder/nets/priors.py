@@ -23,13 +23,13 @@ class GaussianPrior(Bijection):
 
     def forward(self, z: Tensor, given: Tensor | None) -> tuple[Tensor, Tensor]:
         """Return eps (B, C2, H, W) and the log-determinant (B,)."""
-        with full_precision(z):
+        with full_precision(z.device):
             mean, log_std = self.moments(given)
             return (z - mean) * (-log_std).exp(), -log_std.expand_as(z).flatten(1).sum(dim=1)
 
     def inverse(self, eps: Tensor, given: Tensor | None) -> Tensor:
         """Return z = mean + eps · exp(log_std)."""
-        with full_precision(eps):
+        with full_precision(eps.device):
             mean, log_std = self.moments(given)
             return mean + eps * log_std.exp()
 
