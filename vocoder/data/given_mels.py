@@ -8,6 +8,7 @@ a mel is as long as its recording.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -67,11 +68,16 @@ def pair_mels(listing: Listing, source: Path, folder: Path) -> Listing:
     return replace(listing, clips=tuple(clips), problems=tuple(problems))
 
 
-def read_given_mel(path: Path, preset: MelPreset) -> Tensor:
+def read_given_mel(path: Path, preset: MelPreset, recorded: Callable[[], Tensor]) -> Tensor:
     """Return the mel (M, F) of a file by the preset, converted if that is exact.
 
     A file that names no preset is taken for one of `preset` if its values look like it. An array
-    (F, M) is turned round.
+    (F, M) is turned round; which way a square one lies, the recording tells.
+
+    Args:
+        path: the file.
+        preset: what the mel is wanted in.
+        recorded: returns the recording's own mel (M, F) by `preset`.
 
     Raises:
         VocoderError: it is no mel, or not one of this preset.
@@ -80,9 +86,13 @@ def read_given_mel(path: Path, preset: MelPreset) -> Tensor:
     mel = stored.mel
     try:
         if stored.preset is not None:
-            return convert_mel(mel, stored.preset, preset)
+            mel = convert_mel(mel, stored.preset, preset)
     except VocoderError as error:
         raise VocoderError(f"{path}: {error}") from None
+    if mel.shape[0] == mel.shape[1] == preset.n_mels:
+        mel = _upright(mel, recorded())
+    if stored.preset is not None:
+        return mel
     if mel.shape[0] != preset.n_mels:
         raise VocoderError(
             f"{path}: has shape {tuple(mel.shape)}; preset {preset.name} has {preset.n_mels} bands"
@@ -94,6 +104,16 @@ def read_given_mel(path: Path, preset: MelPreset) -> Tensor:
             "state what made it by `vocoder convert-mel --from`, or preprocess with that --preset"
         )
     return mel
+
+
+def _upright(square: Tensor, recorded: Tensor) -> Tensor:
+    """Return a square array as it is or turned round, whichever is nearer to `recorded` (M, F)."""
+    n_frames = min(square.shape[1], recorded.shape[1])
+
+    def distance(mel: Tensor) -> float:
+        return (mel[:, :n_frames] - recorded[:, :n_frames]).abs().mean().item()
+
+    return min(square, square.T.contiguous(), key=distance)
 
 
 def common_frames(n_given: int, n_recorded: int) -> int:

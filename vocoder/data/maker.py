@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +16,9 @@ from vocoder.data.base import Clip, audio_path, mel_path
 from vocoder.data.journal import Record
 from vocoder.errors import VocoderError
 from vocoder.presets import MelPreset
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -59,11 +63,8 @@ class Maker:
         Raises:
             OSError: a file cannot be written; that is no failure of the clip.
         """
-        import torch
-
         from vocoder.audio import read_int16
         from vocoder.data.given_mels import common_frames, read_given_mel
-        from vocoder.mel import MelSpectrogram
 
         hop = self.preset.hop_length
         given = None
@@ -72,7 +73,7 @@ class Maker:
             audio, n_clipped = read_int16(clip.path, sample_rate=self.preset.sample_rate)
             n_samples = len(audio) // hop * hop
             if clip.mel is not None:
-                given = read_given_mel(clip.mel, self.preset)
+                given = read_given_mel(clip.mel, self.preset, functools.partial(self._mel, audio))
                 n_recorded = self.preset.n_frames(n_samples)
                 n_frames = common_frames(given.shape[1], n_recorded)
                 given = given[:, :n_frames]
@@ -81,7 +82,8 @@ class Maker:
             reason = str(error).removeprefix(f"{clip.path}: ")
             return Failure(str(clip.path.relative_to(self.source)), reason)
         except OSError as error:
-            reason = error.strerror or str(error)
+            place = "" if error.filename in (clip.path, str(clip.path)) else f"{error.filename}: "
+            reason = f"{place}{error.strerror or error}"
             return Failure(str(clip.path.relative_to(self.source)), reason)
         if n_samples < self.preset.min_samples:
             return Failure(
@@ -90,16 +92,20 @@ class Maker:
                 f"{self.preset.min_samples} in whole frames of {hop}",
             )
         samples = audio[:n_samples]
-        if given is None:
-            # The mel is that of the audio as stored, which is what training sees.
-            stored = torch.from_numpy(np.multiply(samples, 1 / 32768, dtype=np.float32))
-            with torch.inference_mode():
-                mel = MelSpectrogram(self.preset)(stored)
-        else:
-            mel = given
+        mel = self._mel(samples) if given is None else given
         _write_array(audio_path(self.out, clip.id), samples)
         _write_array(mel_path(self.out, clip.id), mel.numpy())
         return Record(clip.id, file, size, mtime_ns, n_samples, n_clipped, mel_state)
+
+    def _mel(self, samples: npt.NDArray[np.int16]) -> Tensor:
+        """Return the mel (M, F) of the audio as stored, which is what training sees."""
+        import torch
+
+        from vocoder.mel import MelSpectrogram
+
+        stored = torch.from_numpy(np.multiply(samples, 1 / 32768, dtype=np.float32))
+        with torch.inference_mode():
+            return MelSpectrogram(self.preset)(stored)
 
 
 def _write_array(path: Path, array: npt.NDArray[Any]) -> None:
