@@ -84,6 +84,29 @@ def test_a_mel_of_another_kind_is_refused_before_anything_is_spoken(name):
 
 
 @every_adapter
+@pytest.mark.parametrize("dimensions", [2, 3])
+@pytest.mark.parametrize(
+    ("convert", "kind"), [(torch.Tensor.long, "torch.int64"), (torch.Tensor.numpy, "a ndarray")]
+)
+def test_a_mel_that_is_no_tensor_of_floats_is_refused(name, dimensions, convert, kind):
+    """Integers would come back as integers, which is silence."""
+    adapter = CLASSES[name](voice_of("tacotron2-22k"), "tacotron2-22k")
+    call = getattr(adapter, {"coqui": "inference", "waveglow": "infer"}.get(name, "forward"))
+    with pytest.raises(VocoderError, match=f"mel: is {kind}; give a tensor of floats"):
+        call(convert(some_mel(4) if dimensions == 2 else some_mel(4)[None]))
+
+
+@every_adapter
+def test_settings_that_no_voice_takes_are_refused_when_it_is_made(name):
+    voice = voice_of("tacotron2-22k")
+    with pytest.raises(VocoderError, match="seed -1"):
+        CLASSES[name](voice, "tacotron2-22k", seed=-1)
+    if name != "waveglow":  # whose temperature is an argument of `infer`
+        with pytest.raises(VocoderError, match="temperature -1"):
+            CLASSES[name](voice, "tacotron2-22k", temperature=-1.0)
+
+
+@every_adapter
 def test_a_pipeline_may_treat_it_as_a_module(name):
     adapter = CLASSES[name](voice_of("tacotron2-22k"), "tacotron2-22k", seed=0)
     before = SPEAK[name](adapter, some_mel(2))
@@ -163,6 +186,15 @@ def test_torchaudio_tacotron2_speaks(tacotron2):
     same, none = speaker(specgrams)
     assert none is None
     assert same.shape == waveforms.shape
+
+
+@pytest.mark.parametrize(
+    "lengths", [[4, 2], np.array([4, 2]), torch.tensor([4, 2], dtype=torch.uint8)]
+)
+def test_torchaudio_lengths_of_any_kind_become_samples(lengths):
+    speaker = vocoder.TorchaudioVocoder(voice_of("tacotron2-22k"))
+    _, n_samples = speaker(some_mel(4).expand(2, -1, -1), lengths)
+    assert n_samples.tolist() == [4 * HOP, 2 * HOP]
 
 
 def test_tacotron2_speaks_through_infer(tacotron2):

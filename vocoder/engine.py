@@ -185,7 +185,7 @@ class Vocoder(ABC):
         else:
             batch = torch.from_numpy(np.ascontiguousarray(mel))
         self._check_mel(batch)
-        self._check_settings(temperature, seed)
+        check_settings(temperature, seed)
         if batch.ndim == 2:
             batch = batch.unsqueeze(0)
         batch = self._as_input(batch)
@@ -248,7 +248,7 @@ class Vocoder(ABC):
                 later, a piece of a wrong shape or with NaN, or none with any frames. What is good
                 before it has been spoken then, and the line names the frame.
         """
-        self._check_settings(temperature, seed)
+        check_settings(temperature, seed)
         seed = secrets.randbits(63) if seed is None else seed
         blocks = self._start_stream(temperature, seed, block_frames, overlap_frames)
         return self._stream(mel_chunks, blocks)
@@ -347,13 +347,6 @@ class Vocoder(ABC):
                 f"mel has {mel.shape[-2]} bands, this voice was trained with {self.n_mels} "
                 f"(preset {self.preset.name})"
             )
-
-    @staticmethod
-    def _check_settings(temperature: float, seed: int | None) -> None:
-        if not 0 <= temperature < float("inf"):
-            raise VocoderError(f"temperature {temperature:g}: must be 0 or more; 1 is as trained")
-        if seed is not None:
-            check_seed(seed)
 
 
 class FlowVocoder(Vocoder):
@@ -472,6 +465,19 @@ class GriffinLimVocoder(Vocoder):
             f"{self.name}: finds the phases of whole utterances, and windows of them would not "
             "fit together; stream with a trained voice"
         )
+
+
+def resolve_dtype(dtype: str | torch.dtype | None) -> torch.dtype:
+    """Return the floating-point type of that name; None is float32."""
+    if dtype is None:
+        return torch.float32
+    name = str(dtype).removeprefix("torch.")
+def check_settings(temperature: float, seed: int | None = None) -> None:
+    """Raise a `VocoderError` for a temperature or a seed that `Vocoder.synthesize` refuses."""
+    if not 0 <= temperature < float("inf"):
+        raise VocoderError(f"temperature {temperature:g}: must be 0 or more; 1 is as trained")
+    if seed is not None:
+        check_seed(seed)
 
 
 def resolve_dtype(dtype: str | torch.dtype | None) -> torch.dtype:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from vocoder.engine import Lengths, Vocoder
+from vocoder.engine import Lengths, Vocoder, check_settings
+from vocoder.errors import VocoderError
 from vocoder.mel import convert_mel
 from vocoder.presets import MelPreset, get_preset
 
@@ -29,7 +30,8 @@ class Adapter(nn.Module):
         preset: of the pipeline's mels.
 
     Raises:
-        VocoderError: there is no exact conversion from `preset` to the voice's.
+        VocoderError: there is no exact conversion from `preset` to the voice's, or a temperature or
+            seed that no voice takes.
     """
 
     def __init__(
@@ -46,6 +48,7 @@ class Adapter(nn.Module):
         self.temperature = temperature
         self.seed = seed
         # Better refused here than after minutes of text-to-mel.
+        check_settings(temperature, seed)
         convert_mel(torch.zeros(self.preset.n_mels, 1), self.preset, voice.preset)
         self.place = nn.Parameter(torch.empty(0, device=voice.device), requires_grad=False)
 
@@ -61,7 +64,11 @@ class Adapter(nn.Module):
 
         Returns:
             (N,) or (B, N), N = F · hop, of the mel's type and on its device.
+
+        Raises:
+            VocoderError: `mel` is no tensor of floats, or what `Vocoder.synthesize` refuses.
         """
+        mel = float_tensor(mel)
         # In half precision a conversion would cost digits.
         wide = mel.to(torch.promote_types(mel.dtype, torch.float32))
         audio = self.voice.synthesize(
@@ -76,3 +83,14 @@ class Adapter(nn.Module):
     def extra_repr(self) -> str:
         """Name voice and preset where the module is printed."""
         return f"{self.voice.name}, {self.preset.name}"
+
+
+def float_tensor(mel: Tensor) -> Tensor:
+    """Return `mel`, or raise a `VocoderError` if it is no tensor of floats.
+
+    The audio gets the mel's type, in which integers would be silence.
+    """
+    if not isinstance(mel, Tensor) or not mel.is_floating_point():
+        kind = mel.dtype if isinstance(mel, Tensor) else f"a {type(mel).__name__}"
+        raise VocoderError(f"mel: is {kind}; give a tensor of floats")
+    return mel

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from vocoder.adapters.base import Adapter
+from vocoder.adapters.base import Adapter, float_tensor
 from vocoder.engine import Vocoder
 from vocoder.errors import VocoderError
 from vocoder.presets import MelPreset
@@ -54,4 +54,4 @@ class EspnetVocoder(Adapter):
 
     def forward(self, feats: Tensor) -> Tensor:
         """Turn the mel (F, M) of one utterance into audio (N,)."""
-        return self.speak(feats.mT)
+        return self.speak(float_tensor(feats).mT)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from vocoder.adapters.base import Adapter
+from vocoder.adapters.base import Adapter, float_tensor
 from vocoder.engine import Vocoder
 from vocoder.presets import MelPreset
 
@@ -46,7 +46,7 @@ class HuggingFaceVocoder(Adapter):
         A batch comes without its lengths, padded with frames of zeros, which in a logarithmic mel
         are loud. Frames of zeros at the end are taken for that padding, and become silence.
         """
-        mel = spectrogram.mT
+        mel = float_tensor(spectrogram).mT
         if mel.ndim == 2:
             return self.speak(mel)
         return self.speak(mel, _without_zero_frames(mel))

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from vocoder.adapters.base import Adapter
-from vocoder.engine import Vocoder
+from vocoder.engine import Lengths, Vocoder
 from vocoder.presets import MelPreset
 
 
@@ -36,11 +37,14 @@ class TorchaudioVocoder(Adapter):
         return self.voice.sample_rate
 
     def forward(
-        self, specgrams: Tensor, lengths: Tensor | None = None
+        self, specgrams: Tensor, lengths: Lengths | None = None
     ) -> tuple[Tensor, Tensor | None]:
         """Turn mels (B, M, F) of `lengths` (B,) frames into audio (B, N) and lengths in samples.
 
         torchaudio's own Griffin-Lim hands the lengths in frames through.
         """
         audio = self.speak(specgrams, lengths)
-        return audio, None if lengths is None else lengths * self.voice.hop_length
+        if lengths is None:
+            return audio, None
+        # Of their own type, samples could overflow where frames do not.
+        return audio, torch.as_tensor(lengths, dtype=torch.int64) * self.voice.hop_length

@@ -12,7 +12,7 @@ import torch
 
 import vocoder
 from vocoder.atomic import atomic_path
-from vocoder.engine import FlowVocoder, Vocoder
+from vocoder.engine import FlowVocoder, Vocoder, check_settings
 from vocoder.errors import VocoderError
 
 Precision = Literal["fp32", "fp16"]
@@ -76,8 +76,7 @@ def export_onnx(
         )
     if path.suffix != ".onnx":
         raise VocoderError(f"{path}: give a name that ends in .onnx")
-    if not 0 <= temperature < float("inf"):
-        raise VocoderError(f"temperature {temperature:g}: must be 0 or more; 1 is as trained")
+    check_settings(temperature)
     if precision not in _TOLERANCE:
         raise VocoderError(f"precision {precision!r}: not one of fp32, fp16")
     onnx = _optional("onnx")
