@@ -5,6 +5,7 @@ import logging
 import struct
 import wave
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -191,6 +192,19 @@ def test_int16_follows_its_input(values: list[float]) -> None:
 def test_non_finite_audio_is_refused_and_nothing_written(tmp_path: Path, value: float) -> None:
     with pytest.raises(VocoderError, match="1 of 3 samples are NaN or infinite"):
         write_wav(tmp_path / "a.wav", [0.0, value, 0.0], RATE)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "audio",
+    [np.array([0, 300], np.int16), np.array([1j]), np.array(["0.5"]), np.array([True]), [0, 1]],
+    ids=["int16", "complex", "text", "bool", "int"],
+)
+def test_only_floats_are_written(tmp_path: Path, audio: Any) -> None:
+    """Integers would be a square wave of full scale."""
+    for convert in (float_to_int16, lambda audio: write_wav(tmp_path / "a.wav", audio, 22050)):
+        with pytest.raises(VocoderError, match="give floats of full scale 1"):
+            convert(audio)
     assert not list(tmp_path.iterdir())
 
 

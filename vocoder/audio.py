@@ -154,20 +154,24 @@ def float_to_int16(audio: npt.ArrayLike) -> tuple[npt.NDArray[np.int16], int]:
         The int16 samples, and how many lay outside [-1, 1].
 
     Raises:
-        VocoderError: a sample is NaN or infinite.
+        VocoderError: a sample is no float, NaN or infinite.
     """
     audio = np.asarray(audio)
+    low, high = _check_floats(audio)
     if audio.dtype != np.float64:
         audio = audio.astype(np.float32, copy=False)
-    low, high = _check_finite(audio)
     clipped = 0 if low >= -1 and high <= 1 else int(((audio > 1) | (audio < -1)).sum())
     scaled = np.asarray(np.clip(audio, -1, 1) * 32768)
     np.minimum(np.rint(scaled, out=scaled), 32767, out=scaled)
     return scaled.astype(np.int16), clipped
 
 
-def _check_finite(audio: npt.NDArray[Any]) -> tuple[float, float]:
-    """Return the extremes of audio, or raise a `VocoderError` where it is not finite."""
+def _check_floats(audio: npt.NDArray[Any]) -> tuple[float, float]:
+    """Return the extremes of audio, or raise a `VocoderError` unless it is finite floats."""
+    if audio.dtype.kind != "f":
+        raise VocoderError(
+            f"audio: holds {audio.dtype}; give floats of full scale 1, as int16 samples / 32768"
+        )
     # Almost always all is well, which the two extremes tell in a fraction of the time.
     low, high = (audio.min(), audio.max()) if audio.size else (0, 0)
     if not (np.isfinite(low) and np.isfinite(high)):
@@ -198,13 +202,13 @@ def write_wav(
         How many samples lay outside [-1, 1] and were clipped.
 
     Raises:
-        VocoderError: `audio` is not one-dimensional, or holds NaN or infinite samples.
+        VocoderError: `audio` is not one-dimensional, or holds anything but finite floats.
         OSError: the file cannot be written.
     """
     audio = np.asarray(audio)
     if audio.ndim != 1:
         raise VocoderError(f"audio: has shape {audio.shape}; write one channel (N,) at a time")
-    _check_finite(audio)  # all of it, before the first byte goes out
+    _check_floats(audio)  # all of it, before the first byte goes out
     if isinstance(file, str | os.PathLike):
         with atomic_path(file) as temporary, open(temporary, "wb") as stream:
             return _write_pcm(stream, audio, sample_rate)
