@@ -225,6 +225,16 @@ def test_a_shipped_voice_is_known_by_its_name(run, tmp_path, shipped):
     assert_one_error_line(run("info", "tony"), "griffin-lim, tiny", "did you mean 'tiny'?")
 
 
+def test_a_path_of_a_shipped_name_is_a_path(run, tmp_path, shipped, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    mel = save_mel(tmp_path / "a.npy")
+    (tmp_path / "tiny").mkdir()
+    for command in (("synthesize", mel, "-o", "a.wav", "--voice"), ("benchmark",)):
+        assert_one_error_line(run(*command, "./tiny"), "tiny: holds no checkpoint")
+        # Not the current folder, which an empty path is.
+        assert_one_error_line(run(*command, ""), "voice '': no such file")
+
+
 # ---- synthesize: many inputs ----
 
 

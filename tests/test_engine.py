@@ -283,6 +283,13 @@ def test_load_griffin_lim_and_the_default():
     assert vocoder.load().name == vocoder.voices.default_voice()[0]
 
 
+def test_griffin_lim_has_no_backend_and_no_budget():
+    assert isinstance(load("griffin-lim", backend="auto"), GriffinLimVocoder)
+    for options in ({"backend": "cpu"}, {"memory": 2**30}):
+        with pytest.raises(VocoderError, match="griffin-lim: has no backend to choose"):
+            load("griffin-lim", **options)
+
+
 def test_load_suggests_a_name():
     with pytest.raises(VocoderError, match=r"'griffin-lin'.*did you mean 'griffin-lim'\?"):
         load("griffin-lin")

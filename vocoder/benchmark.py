@@ -7,6 +7,8 @@ as two, however little of it a backend really does.
 
 from __future__ import annotations
 
+import math
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -90,8 +92,10 @@ def benchmark(
     Raises:
         VocoderError: no such model or device, or nothing to measure.
     """
-    if min([*seconds, *batch_sizes, *crops, budget]) <= 0:
-        raise VocoderError("benchmark: durations, batch sizes, crops and budget must be positive")
+    if not all(0 < number < math.inf for number in (*seconds, *batch_sizes, *crops, budget)):
+        raise VocoderError(
+            "benchmark: durations, batch sizes, crops and budget must be positive and finite"
+        )
     device = resolve_device(device)
     flow, data, name = _open(model)
     report("matrix product and copy")
@@ -123,15 +127,15 @@ def benchmark(
 
 def _open(model: str | Path | None) -> tuple[FlowModel, DataDescription | None, str]:
     """Return a model, its mels' preset if it is a voice, and its name."""
-    path = Path(DEFAULT_RECIPE if model is None else model)
-    if path.suffix in (".yaml", ".yml") or path.as_posix() in list_recipes():
-        recipe = load_recipe(path.as_posix())
+    named = DEFAULT_RECIPE if model is None else os.fspath(model)
+    if named.endswith((".yaml", ".yml")) or named in list_recipes():
+        recipe = load_recipe(named)
         torch.manual_seed(0)
         untrained: FlowModel = find_model(recipe.model)[0](recipe.config)
         preset = recipe.preset if isinstance(recipe, VoiceRecipe) else None
         return untrained, preset, f"{recipe.name}, untrained"
-    stored = checkpoint.load(find_voice(path), device="cpu")
-    return stored.model, stored.data, f"{stored.model_name}, {path}"
+    stored = checkpoint.load(find_voice(named), device="cpu")
+    return stored.model, stored.data, f"{stored.model_name}, {named}"
 
 
 def _compare(

@@ -6,7 +6,6 @@ import os
 import secrets
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
 from typing import Any, overload
 
 import numpy as np
@@ -61,7 +60,8 @@ def load(
         backend: "reference", "cpu", "triton" or "auto"; None is what `kernels.use` or the variable
             VOCODER_BACKEND asks for, and else "auto", the fastest that can run.
         memory: bytes that a synthesis on the CPU plans with, beside the voice, its mels and audio;
-            None is 2 GiB. Long utterances have no seam for it.
+            None is 2 GiB. Long utterances have no seam for it. Griffin-Lim takes neither this nor a
+            backend.
 
     Raises:
         VocoderError: there is no such voice, device or dtype, or the file is not a voice.
@@ -69,9 +69,15 @@ def load(
     """
     if path_or_name is None:
         path_or_name, _ = default_voice()
-    if path_or_name == GRIFFIN_LIM:
+    name = os.fspath(path_or_name)
+    if name == GRIFFIN_LIM:
+        if backend not in (None, "auto") or memory is not None:
+            raise VocoderError(
+                f"{name}: has no backend to choose and no memory to plan; leave both out, or name "
+                "a trained voice"
+            )
         return GriffinLimVocoder(device=device, dtype=dtype)
-    path = find_voice(Path(path_or_name))
+    path = find_voice(name)
     device = resolve_device(device)
     stored = checkpoint.load(path, device="cpu")
     if not isinstance(stored.model, RowFlow):
@@ -79,7 +85,6 @@ def load(
             f"{path}: a {stored.model_name} is not a voice and makes no sound; `vocoder sample` "
             "makes pictures with it"
         )
-    name = str(path_or_name)
     return FlowVocoder(
         stored.model,
         stored.preset,
@@ -467,11 +472,6 @@ class GriffinLimVocoder(Vocoder):
         )
 
 
-def resolve_dtype(dtype: str | torch.dtype | None) -> torch.dtype:
-    """Return the floating-point type of that name; None is float32."""
-    if dtype is None:
-        return torch.float32
-    name = str(dtype).removeprefix("torch.")
 def check_settings(temperature: float, seed: int | None = None) -> None:
     """Raise a `VocoderError` for a temperature or a seed that `Vocoder.synthesize` refuses."""
     if not 0 <= temperature < float("inf"):

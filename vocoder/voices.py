@@ -71,21 +71,27 @@ def default_voice() -> tuple[str, str]:
     return catalogue.default, catalogue.reason
 
 
-def find_voice(path_or_name: str | Path) -> Path:
+def find_voice(path_or_name: str) -> Path:
     """Return the checkpoint file or run folder of a voice given by name or path.
+
+    What could be both is a name; write ./NAME for the path.
 
     Raises:
         VocoderError: there is neither such a voice nor such a path.
     """
     voices = Catalogue.read().voices
-    name = str(path_or_name)
-    if name in voices:
-        return voices[name].path
+    if path_or_name in voices:
+        return voices[path_or_name].path
     path = Path(path_or_name)
-    if not path.exists():
+    if not path_or_name or not path.exists():  # an empty path is the current folder
+        if path_or_name == GRIFFIN_LIM:
+            raise VocoderError(
+                f"voice {GRIFFIN_LIM!r}: an algorithm without a checkpoint; name a trained voice "
+                f"({', '.join(sorted(voices))}, a file or a run folder)"
+            )
         names = voice_names()
         raise VocoderError(
-            f"voice {name!r}: no such file, run folder or shipped voice ({', '.join(names)})"
-            f"{suggest(name, names)}"
+            f"voice {path_or_name!r}: no such file, run folder or shipped voice "
+            f"({', '.join(names)}){suggest(path_or_name, names)}"
         )
     return path

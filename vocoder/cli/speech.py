@@ -57,7 +57,7 @@ def synthesize(
     go as raw 16-bit PCM, or as a WAV of unknown length, to standard output: IN and OUT are -.
     """
     from vocoder import synthesis, voices
-    from vocoder.engine import GriffinLimVocoder, Vocoder, load
+    from vocoder.engine import load
     from vocoder.presets import get_preset
 
     to_stdout = out == synthesis.STANDARD_STREAM
@@ -73,11 +73,7 @@ def synthesize(
             raise click.UsageError("--stream: from standard input to standard output; give - -o -")
     stated = None if preset is None else get_preset(preset)
     name, reason = (voice, None) if voice is not None else voices.default_voice()
-    speaker: Vocoder
-    if name == voices.GRIFFIN_LIM and stated is not None:
-        speaker = GriffinLimVocoder(stated, device=device, dtype=dtype)
-    else:
-        speaker = load(name, device=device, dtype=dtype, backend=backend, memory=memory)
+    speaker = load(name, device=device, dtype=dtype, backend=backend, memory=memory)
     if stream is None:
         report = synthesis.synthesize_files(
             speaker,
