@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, make_dataclass
 from typing import Any, Literal
 
 import pytest
@@ -77,6 +77,15 @@ def test_refusal_names_the_key(values: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError) as caught:
         from_dict(Outer, values)
     assert str(caught.value) == message
+
+
+def test_what_is_missing_is_named() -> None:
+    with pytest.raises(ConfigError, match=r"^place: lacks a, b, c and 1 more$"):
+        from_dict(
+            make_dataclass("Many", [*((name, int) for name in "abcd"), ("e", int, 1)]), {}, "place"
+        )
+    with pytest.raises(ConfigError, match=r"^Few: lacks b$"):
+        from_dict(make_dataclass("Few", [("a", int), ("b", int)]), {"a": 1})
 
 
 @given(

@@ -225,6 +225,32 @@ def test_an_unknown_preset_names_file_and_suggestion(tmp_path):
     refuse(tmp_path / "a.npz", "'tacotron-22k'", "did you mean 'tacotron2-22k'?")
 
 
+@pytest.mark.parametrize(
+    ("stated", "reason"),
+    [
+        (torch.zeros(4), "preset: is a Tensor; state its name or its fields"),
+        ([], "preset: is a list; state its name or its fields"),
+        ("", "preset '': unknown; `vocoder presets` lists them"),
+        ('{"name": "mine"}', "preset: lacks sample_rate, n_fft, hop_length and 17 more"),
+        (
+            '{"name": ',
+            "preset: not JSON (Expecting value: line 1 column 10 (char 9)); state its name",
+        ),
+        (
+            {**VOCOS.to_dict(), "n_fft": 9},
+            "preset vocos-24k: wants hop_length ≤ win_length ≤ n_fft",
+        ),
+        ({**VOCOS.to_dict(), "n_ftt": 9}, "preset.n_ftt: unknown key; did you mean 'n_fft'?"),
+    ],
+)
+def test_a_stated_preset_that_is_none(tmp_path, stated, reason):
+    path = tmp_path / "a.pt"
+    torch.save({"mel": torch.zeros(80, 4), "preset": stated}, path)
+    with pytest.raises(VocoderError) as caught:
+        read_mel(path)
+    assert str(caught.value) == f"{path}: {reason}"
+
+
 def test_a_broken_sidecar_is_named(tmp_path):
     np.save(tmp_path / "a.npy", MEL)
     (tmp_path / "a.json").write_text("{")

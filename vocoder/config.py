@@ -39,7 +39,8 @@ def from_dict(cls: type[T], values: Mapping[str, Any], where: str = "") -> T:
         where: dotted path of this mapping, for messages.
 
     Raises:
-        ConfigError: an unknown key, a value of the wrong type, or one that `cls` refuses.
+        ConfigError: an unknown or missing key, a value of the wrong type, or one that `cls`
+            refuses.
     """
     if not isinstance(values, Mapping):
         raise ConfigError(f"{where or cls.__name__}: expected a mapping, got {values!r}")
@@ -51,12 +52,21 @@ def from_dict(cls: type[T], values: Mapping[str, Any], where: str = "") -> T:
             raise unknown_key(key, fields, where)
         place = f"{where}.{key}" if where else key
         converted[key] = convert(value, hints[key], place)
+    missing = [field.name for field in dataclasses.fields(cls) if _is_missing(field, converted)]  # type: ignore[arg-type]
+    if missing:
+        more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
+        raise ConfigError(f"{where or cls.__name__}: lacks {', '.join(missing[:3])}{more}")
     try:
         return cls(**converted)
     except ConfigError:
         raise
     except (TypeError, ValueError) as error:
         raise ConfigError(f"{where or cls.__name__}: {error}") from None
+
+
+def _is_missing(field: dataclasses.Field[Any], values: Mapping[str, Any]) -> bool:
+    has_default = not (field.default is field.default_factory is dataclasses.MISSING)
+    return field.name not in values and not has_default
 
 
 def to_dict(config: Any) -> dict[str, Any]:

@@ -86,6 +86,8 @@ def read_mel(
             arrays, own = _READERS[suffix](path)
             mel = _as_float32(_only_mel(arrays), name)
         except VocoderError as error:
+            if preset is None and own is not None:
+                preset = _parse_preset(own)
             raise VocoderError(f"{name}: {error}") from None
         except Exception as error:  # the parsers raise anything at all on hostile bytes
             raise VocoderError(
@@ -93,7 +95,7 @@ def read_mel(
                 "save the mel again"
             ) from None
         if preset is None:
-            preset = _parse_preset(own, name) if own else _preset_beside(path)
+            preset = _preset_beside(path)
     else:
         name = "standard input"
         try:
@@ -282,19 +284,26 @@ def _stated_preset(file: Path, _mtime_ns: int) -> MelPreset | None:
     except (ValueError, RecursionError) as error:
         raise VocoderError(f"{file}: not JSON ({_first_line(error)}); mend or remove it") from None
     stated = content.get("preset") if isinstance(content, dict) else None
-    return None if stated is None else _parse_preset(stated, str(file))
+    try:
+        return None if stated is None else _parse_preset(stated)
+    except VocoderError as error:
+        raise VocoderError(f"{file}: {error}") from None
 
 
-def _parse_preset(stated: Any, where: str) -> MelPreset:
+def _parse_preset(stated: Any) -> MelPreset:
     """Return the preset of a name, of a mapping of its fields, or of such a mapping in JSON."""
     try:
         if isinstance(stated, str) and stated.lstrip().startswith("{"):
             stated = json.loads(stated)
         if isinstance(stated, Mapping):
             return MelPreset.from_dict(stated)
-        return get_preset(str(stated))
+        if isinstance(stated, str):
+            return get_preset(stated)
+    except VocoderError as error:  # which may quote a name of several lines
+        raise VocoderError(_first_line(error)) from None
     except (ValueError, RecursionError) as error:
-        raise VocoderError(f"{where}: preset: {_first_line(error)}") from None
+        raise VocoderError(f"preset: not JSON ({_first_line(error)}); state its name") from None
+    raise VocoderError(f"preset: is a {type(stated).__name__}; state its name or its fields")
 
 
 def _first_line(error: BaseException) -> str:

@@ -69,17 +69,19 @@ class MelPreset:
         where = f"preset {self.name}"
         for field in ("sample_rate", "n_fft", "hop_length", "win_length", "n_mels"):
             if getattr(self, field) < 1:
-                raise VocoderError(f"{where}: {field} must be positive")
+                raise config.ConfigError(f"{where}: {field} must be positive")
         if not self.hop_length <= self.win_length <= self.n_fft:
-            raise VocoderError(f"{where}: wants hop_length ≤ win_length ≤ n_fft")
+            raise config.ConfigError(f"{where}: wants hop_length ≤ win_length ≤ n_fft")
         if not 0 <= self.f_min < self.f_max <= self.sample_rate / 2:
-            raise VocoderError(f"{where}: wants 0 ≤ f_min < f_max ≤ sample_rate/2")
+            raise config.ConfigError(f"{where}: wants 0 ≤ f_min < f_max ≤ sample_rate/2")
         if self.log != "none" and not self.floor > 0:
-            raise VocoderError(f"{where}: floor must be positive where a logarithm is taken")
+            raise config.ConfigError(f"{where}: floor must be positive where a logarithm is taken")
         if min(self.power_offset, self.power_floor, self.floor) < 0 or self.scale <= 0:
-            raise VocoderError(f"{where}: floors and offsets must not be negative, scale positive")
+            raise config.ConfigError(
+                f"{where}: floors and offsets must not be negative, scale positive"
+            )
         if self.clip is not None and (len(self.clip) != 2 or self.clip[0] >= self.clip[1]):
-            raise VocoderError(f"{where}: clip must be a lower and a higher value, or null")
+            raise config.ConfigError(f"{where}: clip must be a lower and a higher value, or null")
 
     def to_dict(self) -> dict[str, Any]:
         """Return all fields as plain values, ready for JSON."""
