@@ -348,6 +348,56 @@ def test_one_file_holds_one_input(run, tmp_path):
     assert_one_error_line(run("synthesize", mels[0], "-o", tmp_path / "x.flac"), "only .wav")
 
 
+def test_an_output_is_a_file_that_can_be_written_or_a_folder(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    save_mel(Path("a.npy"))
+    speak = ("synthesize", "a.npy", "--voice", "griffin-lim", "-o")
+    convert = ("convert-mel", "a.npy", "--from", "tacotron2-22k", "--to", "nanoflow-db-22k", "-o")
+    assert_one_error_line(run(*speak, "b.mp3"), "only .wav files", "b.mp3/ if that is one")
+    assert_one_error_line(run(*convert, "b.pt"), "only .npz, .safetensors, .npy files")
+    for command, names in ((speak, [""]), (convert, ["", "-"])):
+        for name in names:
+            assert_one_error_line(run(*command, name), f"-o {name!r}: name a file (.", "a folder")
+    assert left_in(tmp_path) == ["a.npy"]
+    for command, names in (
+        (speak, ["b.WAV", "v1.0/", "v1.0"]),
+        (convert, ["b.NPZ", "b.NPY", "b.Safetensors"]),
+    ):
+        for name in names:
+            result = run(*command, name)
+            assert result.code == 0, result.err
+    written = ["a.npy", "b.NPY", "b.NPZ", "b.Safetensors", "b.WAV", "v1.0/a.wav"]
+    assert left_in(tmp_path) == written
+    for name in ("b.NPY", "b.NPZ", "b.Safetensors"):
+        assert read_mel(name).mel.shape == (80, 4)
+
+
+def test_a_list_in_capitals(run, tmp_path, voice):
+    save_mel(tmp_path / "a.npy")
+    (tmp_path / "LIST.TXT").write_text("a.npy\n")
+    result = run("synthesize", tmp_path / "LIST.TXT", "-o", tmp_path / "out", "--voice", voice)
+    assert result.code == 0, result.err
+
+
+def test_griffin_lim_by_another_preset(run, tmp_path):
+    write_wav(tmp_path / "a.wav", np.zeros(24_000), 24_000)
+    flags = ("--voice", "griffin-lim", "--preset", "vocos-24k", "--dtype", "float64")
+    result = run("synthesize", tmp_path / "a.wav", "-o", tmp_path / "out", *flags)
+    assert result.code == 0, result.err
+    audio, rate = read_wav(tmp_path / "out/a.wav")
+    assert (len(audio), rate) == (get_preset("vocos-24k").n_frames(24_000) * 256, 24_000)
+
+
+@pytest.mark.parametrize("preset", ["nanoflow-db-22k", "vocos-24k"])
+def test_a_recording_is_analysed_by_the_voices_own_preset(run, tmp_path, voice, preset):
+    """No command could convert it."""
+    write_wav(tmp_path / "a.wav", np.zeros(22_050), 22_050)
+    speak = ("synthesize", tmp_path / "a.wav", "-o", tmp_path / "out", "--voice", voice)
+    result = run(*speak, "--preset", preset)
+    assert_one_error_line(result, tmp_path / "a.wav", preset, "leave --preset out")
+    assert run(*speak).code == 0
+
+
 def test_the_refusal_of_a_preset_names_the_command_that_mends_it(run, tmp_path, voice):
     """What `convert-mel` makes is then spoken, and equals `vocoder.convert_mel`."""
     origin = next(

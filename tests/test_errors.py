@@ -115,14 +115,37 @@ def test_a_preset_that_cannot_be_converted(run, tmp_path, voice, out):
     assert left_in(out) == []
 
 
+def test_mels_are_converted_all_or_none(run, tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    np.save(folder / "1.npy", some_mel(3).numpy())
+    np.save(folder / "2.npy", altered(some_mel(3), value=torch.nan).numpy())
+    flags = ("--from", "tacotron2-22k", "--to", "nanoflow-db-22k")
+    result = run("convert-mel", folder, "-o", tmp_path / "new", *flags)
+    assert_one_error_line(result, folder / "2.npy", "NaN")
+    assert not (tmp_path / "new").exists()
+
+
 def test_names_that_are_not_there(run, tmp_path, voice, out):
     np.save(tmp_path / "a.npy", some_mel(3).numpy())
     good = ("synthesize", tmp_path / "a.npy", "-o", out)
     assert_one_error_line(run(*good, "--voice", "griffin"), "did you mean 'griffin-lim'?")
     assert_one_error_line(run(*good, "--preset", "tacotron2"), "'tacotron2'", "did you mean")
     assert_one_error_line(run(*good, "--device", "tpu9"), "'tpu9'")
+    assert_one_error_line(run(*good, "--device", "meta"), "'meta': not usable here")
+    for flags in ("--backend=cpu", "--backend=zzz", "--memory=1GB"):
+        for preset in ((), ("--preset", "tacotron2-22k")):
+            refused = run(*good, "--voice=griffin-lim", flags, *preset)
+            assert_one_error_line(refused, "griffin-lim: has no backend to choose and no memory")
     assert_one_error_line(run(*good, "--dtype", "bf16"), "bfloat16")
     assert_one_error_line(run(*good, "--temperature=-1", "--voice", voice), "temperature")
+    new = ("synthesize", tmp_path / "a.npy", "-o", tmp_path / "new", "--voice", voice)
+    for flag in ("--temperature=nan", "--seed=-1", "--denoise=nan", "--denoise=inf"):
+        assert_one_error_line(run(*new, flag), flag.strip("-").replace("=", " ").split()[1])
+    assert not (tmp_path / "new").exists()
+    measured = run("benchmark", "griffin-lim")
+    assert_one_error_line(measured, "an algorithm without a checkpoint; name a trained voice")
+    assert_one_error_line(run("benchmark", "--seconds=nan"), "positive and finite")
     assert_one_error_line(run(*good, "--batch-size=0"), "batch size 0")
     assert_one_error_line(run("synthesize", "absent.npy", "-o", out), "absent.npy: no such file")
     assert_one_error_line(run("synthesize", voice.parent, "-o", out), voice)
@@ -283,6 +306,27 @@ def test_an_output_folder_that_is_a_file(run, tmp_path):
     np.save(tmp_path / "a.npy", some_mel(3).numpy())
     result = run("synthesize", tmp_path / "a.npy", "-o", tmp_path / "a.npy/out", *QUICK)
     assert_one_error_line(result, tmp_path / "a.npy/out")
+    (tmp_path / "plain").touch()
+    for target in ("plain", "plain/a.wav"):
+        result = run("synthesize", tmp_path / "a.npy", "-o", tmp_path / target, *QUICK)
+        assert_one_error_line(result, tmp_path / "plain", "no folder: choose another name")
+
+
+@posix
+def test_closed_standard_streams(tmp_path):
+    np.save(tmp_path / "a.npy", some_mel(3).numpy())
+    no_input = {"preexec_fn": functools.partial(os.close, 0)}
+    speak = ("-o", tmp_path / "a.wav", *QUICK)
+    assert run_apart("synthesize", tmp_path / "a.npy", *speak, **no_input).code == 0
+    for command in (
+        ("synthesize", "-", *speak),
+        ("synthesize", "-", "-o", "-", "--stream=pcm"),
+        ("convert-mel", "-", "-o", tmp_path / "b.npz", "--to", "tacotron2-22k"),
+    ):
+        result = run_apart(*command, **no_input)
+        assert_one_error_line(result, "standard input: is closed", "name a file")
+    result = run_apart("presets", preexec_fn=functools.partial(os.close, 1))
+    assert_one_error_line(result, "standard output: is closed", ">/dev/null")
 
 
 def long_and_short(tmp_path):

@@ -71,8 +71,7 @@ class Denoiser:
         Raises:
             VocoderError: the audio is not of that shape, or the strength negative.
         """
-        if not 0 <= strength < float("inf"):
-            raise VocoderError(f"strength {strength:g}: must be 0 or more; 0.1 is mild")
+        check_strength(strength)
         if not isinstance(audio, Tensor):
             return self(torch.from_numpy(np.ascontiguousarray(audio)), strength).numpy()
         if audio.ndim not in (1, 2) or not audio.is_floating_point():
@@ -94,6 +93,12 @@ class Denoiser:
             cleaned = _subtract(wide[:, before:after], bias)
             result[:, start:end] = cleaned[:, start - before : end - before]
         return result
+
+
+def check_strength(strength: float) -> None:
+    """Raise a `VocoderError` for a strength that the `Denoiser` refuses."""
+    if not 0 <= strength < float("inf"):
+        raise VocoderError(f"strength {strength:g}: must be 0 or more; 0.1 is mild")
 
 
 def _subtract(audio: Tensor, bias: Tensor) -> Tensor:

@@ -27,6 +27,7 @@ from vocoder.errors import VocoderError
 from vocoder.presets import MelPreset, get_preset
 
 MEL_SUFFIXES = (".npy", ".npz", ".pt", ".safetensors")
+WRITTEN_SUFFIXES = (".npz", ".safetensors", ".npy")
 
 # A day of speech at 22.05 kHz, 80 bands in float32. More is a damaged header or an attack.
 _MAX_BYTES = 2**31
@@ -85,9 +86,9 @@ def read_mel(
         try:
             arrays, own = _READERS[suffix](path)
             mel = _as_float32(_only_mel(arrays), name)
-        except VocoderError as error:
             if preset is None and own is not None:
                 preset = _parse_preset(own)
+        except VocoderError as error:
             raise VocoderError(f"{name}: {error}") from None
         except Exception as error:  # the parsers raise anything at all on hostile bytes
             raise VocoderError(
@@ -164,17 +165,19 @@ def write_mel(path: str | os.PathLike[str], mel: torch.Tensor, preset: MelPreset
     path = Path(path)
     stated = json.dumps(preset.to_dict())
     array = mel.detach().cpu().float().contiguous()
-    if path.suffix not in (".npy", ".npz", ".safetensors"):
-        raise VocoderError(f"{path}: mels are written as .npz, .safetensors or .npy")
-    with atomic_path(path) as temporary:
-        if path.suffix == ".npy":
-            np.save(temporary, array.numpy())
-        elif path.suffix == ".npz":
-            np.savez(temporary, mel=array.numpy(), preset=np.array(stated))
+    suffix = path.suffix.lower()
+    if suffix not in WRITTEN_SUFFIXES:
+        raise VocoderError(f"{path}: mels are written as {', '.join(WRITTEN_SUFFIXES)}")
+    # Into an open file: to a name in capitals, numpy would add its own suffix.
+    with atomic_path(path) as temporary, open(temporary, "wb") as file:
+        if suffix == ".npy":
+            np.save(file, array.numpy())
+        elif suffix == ".npz":
+            np.savez(file, mel=array.numpy(), preset=np.array(stated))
         else:
             from safetensors.torch import save
 
-            temporary.write_bytes(save({"mel": array}, metadata={"preset": stated}))
+            file.write(save({"mel": array}, metadata={"preset": stated}))
 
 
 def check_mel(mel: torch.Tensor, name: str = "mel") -> None:

@@ -7,6 +7,7 @@ import io
 import os
 import re
 import shlex
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -19,8 +20,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from vocoder.audio import float_to_int16, read_wav, wav_stream_header, write_wav
-from vocoder.denoiser import Denoiser
-from vocoder.engine import GriffinLimVocoder, Vocoder, pad_mels
+from vocoder.denoiser import Denoiser, check_strength
+from vocoder.engine import GriffinLimVocoder, Vocoder, check_settings, pad_mels
 from vocoder.errors import VocoderError
 from vocoder.mel import MelSpectrogram, convert_mel, looks_like
 from vocoder.mel_files import MEL_SUFFIXES, read_mel, read_mel_pieces, write_mel
@@ -43,6 +44,11 @@ class Source:
     path: Path | None
     name: PurePosixPath
     data: bytes = field(default=b"", repr=False)
+
+    @property
+    def is_recording(self) -> bool:
+        """Whether it is audio, not a mel."""
+        return self.path is not None and self.path.suffix.lower() in AUDIO_SUFFIXES
 
     def __str__(self) -> str:
         return "standard input" if self.path is None else str(self.path)
@@ -71,12 +77,23 @@ class Report:
         return self.audio_seconds / max(self.compute_seconds, 1e-9)
 
 
-def collect_sources(inputs: Sequence[str], standard_input: BinaryIO) -> list[Source]:
+def standard_input() -> BinaryIO:
+    """Return the stream that `-` stands for as an input.
+
+    Raises:
+        VocoderError: it is closed.
+    """
+    if sys.stdin is None:
+        raise VocoderError("standard input: is closed; pipe a mel into it, or name a file")
+    return sys.stdin.buffer
+
+
+def collect_sources(inputs: Sequence[str]) -> list[Source]:
     """Return the utterances that the inputs stand for, in order.
 
     An input is a mel file, an audio file, a `.txt` list of such files (one a line, relative to the
     list), a folder (searched through, in natural order; of a preprocessed corpus, its mels), or "-"
-    for a `.npy` array on `standard_input`.
+    for a `.npy` array on standard input.
 
     Raises:
         VocoderError: an input is missing, empty or of an unknown kind.
@@ -87,10 +104,10 @@ def collect_sources(inputs: Sequence[str], standard_input: BinaryIO) -> list[Sou
         if text == STANDARD_STREAM:
             if any(source.path is None for source in sources):
                 raise VocoderError("-: standard input can be read only once")
-            sources.append(Source(None, PurePosixPath("stdin"), standard_input.read()))
+            sources.append(Source(None, PurePosixPath("stdin"), standard_input().read()))
         elif path.is_dir():
             sources += _folder_sources(path)
-        elif path.suffix == ".txt":
+        elif path.suffix.lower() == ".txt":
             sources += _list_sources(path)
         else:
             sources.append(Source(_known_file(path), PurePosixPath(path.stem)))
@@ -153,24 +170,37 @@ def natural_key(name: str) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdecimal() else (0, part) for part in parts if part]
 
 
-def plan_outputs(sources: Sequence[Source], out: str, suffix: str = ".wav") -> list[Path]:
+def plan_outputs(
+    sources: Sequence[Source], out: str, suffixes: Sequence[str] = (".wav",)
+) -> list[Path]:
     """Return the file that each source is written to.
 
-    `out` is a file if it ends in `suffix`, for one source only, and otherwise a folder, in which
-    the relative names are kept.
+    `out` is a folder, in which the relative names are kept, if it is there as one, ends in a slash
+    or has no suffix. Otherwise it is a file, for one source only.
+
+    Args:
+        sources: see `collect_sources`.
+        out: a file or a folder.
+        suffixes: of the files that can be written; the first is for those in a folder.
 
     Raises:
-        VocoderError: two sources would go to the same file, or one would replace an input.
+        VocoderError: `out` is neither such a file nor a folder, two sources would go to the same
+            file, or one would replace an input.
     """
     target = Path(out)
-    if target.suffix == suffix and not target.is_dir():
-        if len(sources) > 1:
-            raise VocoderError(f"{out}: one file for {len(sources)} inputs; give a folder")
-        outputs = [target]
-    elif target.suffix in (*AUDIO_SUFFIXES, *MEL_SUFFIXES) and not target.is_dir():
-        raise VocoderError(f"{out}: only {suffix} files are written; give one, or a folder")
+    if not out or out == STANDARD_STREAM:
+        raise VocoderError(f"-o {out!r}: name a file ({', '.join(suffixes)}) or a folder")
+    if target.is_dir() or out.endswith("/") or not target.suffix:
+        outputs = [target / f"{source.name}{suffixes[0]}" for source in sources]
+    elif target.suffix.lower() not in suffixes:
+        raise VocoderError(
+            f"{out}: only {', '.join(suffixes)} files are written; give one, or a folder "
+            f"({out}/ if that is one)"
+        )
+    elif len(sources) > 1:
+        raise VocoderError(f"{out}: one file for {len(sources)} inputs; give a folder")
     else:
-        outputs = [target / f"{source.name}{suffix}" for source in sources]
+        outputs = [target]
     taken: dict[Path, Source] = {}
     for source, output in zip(sources, outputs, strict=True):
         if output in taken:
@@ -240,6 +270,8 @@ def synthesize_files(
     """
     if batch_size < 1:
         raise VocoderError(f"batch size {batch_size}: must be at least 1")
+    check_settings(temperature, seed)
+    check_strength(denoise)
     voices = {voice.preset.fingerprint: voice}
     jobs = []
     for source, output in zip(sources, outputs, strict=True):
@@ -358,7 +390,7 @@ def _fitting_pieces(source: BinaryIO, preset: MelPreset, voice: Vocoder) -> Iter
 
 def _read(source: Source, preset: MelPreset | None, voice: Vocoder) -> tuple[Tensor, MelPreset]:
     """Return the (M, F) mel of a source and the preset it is made with."""
-    if source.path is not None and source.path.suffix.lower() in AUDIO_SUFFIXES:
+    if source.path is not None and source.is_recording:
         stated = preset or voice.preset
         audio, _ = read_wav(source.path, sample_rate=stated.sample_rate)
         try:
@@ -399,6 +431,11 @@ def _fitting_voice(
         twin = GriffinLimVocoder(stated, device=voice.device, dtype=voice.dtype)
         return voices.setdefault(stated.fingerprint, twin)
     difference = ", ".join(preset_difference(stated, voice.preset))
+    if source.is_recording:
+        raise VocoderError(
+            f"{source}: is a recording, whose mel by preset {stated.name} is not the voice's "
+            f"{voice.preset.name} ({difference}); leave --preset out"
+        )
     misfit = (
         f"{source}: made with preset {stated.name}, but the voice wants {voice.preset.name} "
         f"({difference})"
@@ -455,6 +492,8 @@ def convert_files(
 ) -> None:
     """Convert every mel to the preset `target`, exactly, and write it with that preset.
 
+    All are read and converted before the first is written, so that a bad one leaves nothing behind.
+
     Args:
         sources: mel files.
         outputs: see `mel_files.write_mel`.
@@ -465,15 +504,22 @@ def convert_files(
         VocoderError: a mel is unreadable, names no preset, or cannot be converted exactly.
         OSError: an output cannot be written.
     """
+    for source in sources:
+        _convert(source, origin, target)
     prepare_folders(outputs)
     for source, output in zip(sources, outputs, strict=True):
-        file = io.BytesIO(source.data) if source.path is None else source.path
-        read = read_mel(file, n_mels=target.n_mels, preset=origin)
-        if read.preset is None:
-            raise VocoderError(f"{source}: states no preset; say with --from what it was made with")
-        try:
-            mel = convert_mel(read.mel, read.preset, target)
-        except VocoderError as error:
-            raise VocoderError(f"{source}: {error}") from None
+        mel = _convert(source, origin, target)  # anew, since all at once may not fit into memory
         with _naming(str(output)):
             write_mel(output, mel, target)
+
+
+def _convert(source: Source, origin: MelPreset | None, target: MelPreset) -> Tensor:
+    """Return the mel (M, F) of a source by the preset `target`."""
+    file = io.BytesIO(source.data) if source.path is None else source.path
+    read = read_mel(file, n_mels=target.n_mels, preset=origin)
+    if read.preset is None:
+        raise VocoderError(f"{source}: states no preset; say with --from what it was made with")
+    try:
+        return convert_mel(read.mel, read.preset, target)
+    except VocoderError as error:
+        raise VocoderError(f"{source}: {error}") from None

@@ -29,11 +29,14 @@ _REMEDIES = {
     errno.ENOENT: "check the path",
     errno.ENOTDIR: "check the path",
     errno.EISDIR: "name a file",
+    errno.EEXIST: "that is no folder: choose another name",
 }
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit: 0 well, 2 after an error of the caller's, 130 after Ctrl-C."""
+    if sys.stdout is None:
+        sys.exit(_fail("standard output: is closed; open it, if only as >/dev/null"))
     try:
         code = commands.main(arguments, prog_name="vocoder", standalone_mode=False) or 0
         sys.stdout.flush()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import click
@@ -90,13 +89,13 @@ def convert_mel(inputs: tuple[str, ...], out: str, origin: str | None, target: s
     .npz and .safetensors files say which preset they are of, and a folder is filled with .npz.
     """
     from vocoder import synthesis
+    from vocoder.mel_files import WRITTEN_SUFFIXES
     from vocoder.presets import get_preset
 
-    sources = synthesis.collect_sources(inputs, sys.stdin.buffer)
-    suffix = Path(out).suffix if Path(out).suffix in (".npy", ".safetensors") else ".npz"
+    sources = synthesis.collect_sources(inputs)
     synthesis.convert_files(
         sources,
-        synthesis.plan_outputs(sources, out, suffix),
+        synthesis.plan_outputs(sources, out, WRITTEN_SUFFIXES),
         None if origin is None else get_preset(origin),
         get_preset(target),
     )

@@ -62,7 +62,7 @@ def synthesize(
 
     to_stdout = out == synthesis.STANDARD_STREAM
     if stream is None:
-        sources = synthesis.collect_sources(inputs, sys.stdin.buffer)
+        sources = synthesis.collect_sources(inputs)
         if to_stdout and len(sources) > 1:
             raise click.UsageError(f"-o -: standard output takes one input, not {len(sources)}")
         outputs = [sys.stdout.buffer] if to_stdout else synthesis.plan_outputs(sources, out)
@@ -88,7 +88,7 @@ def synthesize(
     else:
         report = synthesis.synthesize_stream(
             speaker,
-            sys.stdin.buffer,
+            synthesis.standard_input(),
             sys.stdout.buffer,
             stream,
             preset=stated,
