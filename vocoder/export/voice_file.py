@@ -56,7 +56,7 @@ def export_onnx(
     the file appears it is run in onnxruntime and its audio compared with the voice's.
 
     Args:
-        voice: a trained flow with the affine transform.
+        voice: a trained flow with the affine transform, not causal.
         path: a `.onnx` file.
         temperature: standard deviation of the noise, fixed in the file.
         precision: "fp16" stores half the bytes and computes the layers in float16; the noise, the

@@ -40,7 +40,8 @@ def voice_graph(
             drawing it.
 
     Raises:
-        VocoderError: the model has a transform that the row op does not know.
+        VocoderError: the model has a transform that the row op does not know, or is causal
+            (`lookahead_frames`).
     """
     if model.config.transform != "affine":
         raise VocoderError(
