@@ -4,6 +4,7 @@ import dataclasses
 import json
 import subprocess
 import sys
+import types
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from vocoder.config import ConfigError
+from vocoder.device import as_float64
 from vocoder.errors import VocoderError
 from vocoder.mel import (
     PRESETS,
@@ -268,6 +270,13 @@ def test_gradients(preset: MelPreset) -> None:
     )
     audio = torch.randn(2, 60, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     assert torch.autograd.gradcheck(MelSpectrogram(small), (audio.requires_grad_(),))
+
+
+def test_float64_of_an_apple_gpu_is_on_the_cpu() -> None:
+    """It has none, so that nothing but `cpu` may be asked of what lies there."""
+    mel = torch.randn(80, 3)
+    there: Any = types.SimpleNamespace(device=torch.device("mps"), cpu=lambda: mel)
+    assert torch.equal(as_float64(there), mel.double())
 
 
 @each_preset

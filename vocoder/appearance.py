@@ -6,6 +6,7 @@ import math
 
 from torch import Tensor
 
+from vocoder.device import as_float64
 from vocoder.presets import MelPreset, get_preset
 
 # Speech in natural logarithms, whatever its gain: from the median to the loudest cells (contrast)
@@ -35,7 +36,7 @@ def looks_like(mel: Tensor, preset: MelPreset | str) -> str | None:
         "looks like linear magnitude", "looks normalised to 0..1" or the like.
     """
     preset = get_preset(preset) if isinstance(preset, str) else preset
-    mel = mel.detach().double()
+    mel = as_float64(mel.detach())
     if not mel.numel():
         return None
     if not mel.isfinite().all():

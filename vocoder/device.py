@@ -24,6 +24,11 @@ def resolve_device(device: str | torch.device | None) -> torch.device:
     return resolved
 
 
+def as_float64(x: torch.Tensor) -> torch.Tensor:
+    """Return `x` in float64: on its device, or from an Apple GPU, which has none, on the CPU."""
+    return (x.cpu() if x.device.type == "mps" else x).double()
+
+
 def check_dtype(device: torch.device, dtype: torch.dtype) -> None:
     """Raise a `VocoderError` for a type that a device cannot compute in."""
     if device.type == "mps" and dtype == torch.float64:

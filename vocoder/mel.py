@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vocoder.appearance import looks_like
+from vocoder.device import as_float64
 from vocoder.errors import VocoderError
 from vocoder.presets import PRESETS, MelPreset, get_preset, preset_difference
 from vocoder.seeds import check_seed
@@ -193,7 +194,7 @@ def convert_mel(mel: Tensor, source: MelPreset | str, target: MelPreset | str) -
     if not preset_difference(source, target):
         return mel
     # In float64 the way through the exponential costs no digit of a float32 mel.
-    return _compress(_expand(mel.double(), source), target).to(mel.dtype)
+    return _compress(_expand(as_float64(mel), source), target).to(mel)
 
 
 def _check_mel(mel: Tensor, preset: MelPreset) -> None:
