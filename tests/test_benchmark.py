@@ -106,6 +106,8 @@ def test_what_would_take_too_long_is_left_out(tmp_path: Path) -> None:
 def test_nothing_to_measure(change: dict[str, Any]) -> None:
     with pytest.raises(VocoderError, match="must be positive"):
         benchmark(device="cpu", **(QUICK | change))
+    with pytest.raises(VocoderError, match="crops of 8 samples are shorter than a column"):
+        benchmark(device="cpu", **(QUICK | {"crops": (1, 8)}))
 
 
 def test_contestants_take_turns() -> None:

@@ -226,10 +226,37 @@ def test_a_seed_out_of_range(voice, seed):
         GriffinLim(TACOTRON2)(some_mel(2), seed=seed)
 
 
-@pytest.mark.parametrize("lengths", [[2], [0, 2], [2, 4], [1.5, 2.0], [[1, 2]]])
+@pytest.mark.parametrize(
+    "lengths", [[2], [0, 2], [2, 4], [1.5, 2.0], [[1, 2]], [[1], 2], ["a", "b"], [None, 2], [1j, 2]]
+)
 def test_lengths_that_do_not_fit(voice, lengths):
     with pytest.raises(VocoderError, match=r"lengths .* give 2 whole numbers of frames, 1 to 3"):
         voice.synthesize(some_mel(3)[None].repeat(2, 1, 1), lengths)
+
+
+@pytest.mark.parametrize(
+    "turn",
+    [
+        lambda mel: mel[:, ::-1],
+        lambda mel: mel.astype(">f4"),
+        lambda mel: mel.astype(np.longdouble),
+        lambda mel: np.lib.stride_tricks.as_strided(mel, writeable=False),
+    ],
+    ids=["reversed", "big-endian", "longdouble", "read-only"],
+)
+@pytest.mark.filterwarnings("error")
+def test_any_array_of_floats_is_spoken(voice, turn):
+    mel = turn(some_mel(3).numpy())
+    plain = torch.from_numpy(np.array(mel, np.float32))
+    audio = voice.synthesize(mel, seed=0)
+    np.testing.assert_array_equal(audio, voice.synthesize(plain, seed=0).numpy())
+
+
+def test_a_seed_of_numpy_is_one_too(voice):
+    mel = some_mel(3)
+    assert torch.equal(voice.synthesize(mel, seed=np.int64(3)), voice.synthesize(mel, seed=3))
+    with pytest.raises(VocoderError, match=r"seed 1\.5: must be a whole number"):
+        voice.synthesize(mel, seed=1.5)
 
 
 def test_a_full_device_is_told_with_a_remedy(voice, monkeypatch):

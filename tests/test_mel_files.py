@@ -367,6 +367,12 @@ def test_arrays_one_after_the_other(sizes, dtype, turned, version):
         np.testing.assert_array_equal(ours.numpy(), theirs.astype(np.float32))
 
 
+def test_a_square_array_lies_as_those_before_it():
+    mel = np.random.default_rng(0).normal(size=(80, 100)).astype(np.float32)
+    content = npy(mel[:, :20].T) + npy(mel[:, 20:].T)
+    np.testing.assert_array_equal(torch.cat(pieces(content), dim=1).numpy(), mel)
+
+
 WHOLE = npy(np.zeros((80, 3), np.float32))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +36,8 @@ def test_the_cpu_takes_its_row_op_and_splines_the_plain_way() -> None:
     assert make_renderer(spline, None).backend == "reference"
     with pytest.raises(BackendError, match="affine flows alone, this one is a spline"):
         make_renderer(spline, None, "cpu")
+    with pytest.raises(VocoderError, match="memory: the plain path keeps to no budget"):
+        make_renderer(spline, None, memory=2**30)
 
 
 def test_sixteen_bits_on_a_cpu_go_the_plain_way() -> None:
@@ -85,13 +88,11 @@ def test_the_fast_way_equals_the_plain_one(kind: str) -> None:
 
 def test_float64() -> None:
     mel = some_mel(4).double()
+    model = copy.deepcopy(MODELS["waveflow"]).double()
     slow, fast = (
-        FlowVocoder(
-            MODELS["waveflow"].double(), TACOTRON2, device="cpu", dtype="float64", backend=b
-        )
+        FlowVocoder(model, TACOTRON2, device="cpu", dtype="float64", backend=b)
         for b in ("reference", "cpu")
     )
-    MODELS["waveflow"].float()
     z = torch.randn(1, 4 * 256, dtype=torch.float64)
     expected = slow.renderer.render(z.clone(), mel[None], None)
     audio = fast.renderer.render(z.clone(), mel[None], None)
@@ -106,8 +107,9 @@ def test_a_plan_keeps_to_its_budget(n_items: int, width: int, memory: int) -> No
     try:
         plan = plan_inversion(INVERTER, n_items, width, memory)
     except VocoderError:
-        smallest = plan_inversion(INVERTER, 1, width, 2**40).tiles  # exists
-        assert smallest.n_tiles == 1
+        lag, n_steps = INVERTER.lag, INVERTER.n_steps
+        for tiles in (Tiles.whole(width, n_steps), Tiles(width, lag, lag, n_steps)):
+            assert INVERTER.bytes_needed(1, width, tiles, False) > memory
         return
     assert 1 <= plan.n_items <= n_items
     assert INVERTER.bytes_needed(plan.n_items, width, plan.tiles, plan.project_once) <= memory

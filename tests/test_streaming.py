@@ -15,9 +15,10 @@ from voices import TACOTRON2, some_mel, voice_models
 import vocoder
 from vocoder.engine import FlowVocoder, GriffinLimVocoder
 from vocoder.errors import VocoderError
+from vocoder.kernels.wavenet_row_causal import COLUMNS, CausalInverter
 from vocoder.models.nanoflow import NanoFlow, NanoFlowConfig
 from vocoder.noise import Noise, draw_noise
-from vocoder.streaming import plan_stream
+from vocoder.streaming import BlockStream, plan_stream
 
 VOICES = {kind: FlowVocoder(model, TACOTRON2) for kind, model in voice_models().items()}
 SYMMETRIC, CAUSAL = VOICES["nanoflow"], VOICES["nanoflow-causal"]
@@ -85,12 +86,61 @@ def test_a_causal_voice_of_any_lookahead_does(lookahead):
 
 
 @pytest.mark.parametrize("kind", VOICES)
-def test_an_utterance_of_one_window_is_exact(kind):
-    mel = some_mel(8)
+def test_an_utterance_of_one_block_is_exact(kind):
+    mel = some_mel(5)
     voice = VOICES[kind]
     audio = spoken(voice, cut(mel, 2), seed=0, **({} if kind == "nanoflow-causal" else SMALL))
     tolerance = 1e-5 if kind == "nanoflow-causal" else 0
     assert (audio - voice.synthesize(mel, seed=0)).abs().max() <= tolerance
+
+
+def test_a_second_block_hears_no_more_than_the_overlap():
+    config = NanoFlowConfig(channels=4, n_layers=7, n_flows=2, flow_embedding=4)  # sees 7.9 frames
+    torch.manual_seed(0)
+    model = NanoFlow(config)
+    torch.nn.init.normal_(model.heads[1].conv.weight, std=0.3)
+    voice = FlowVocoder(model, TACOTRON2)
+    apart = [
+        (spoken(voice, [mel], seed=0, **SMALL) - voice.synthesize(mel, seed=0)).abs().max()
+        for mel in (some_mel(5), some_mel(8))
+    ]
+    assert apart[0] == 0
+    assert apart[1] > 1e-3
+
+
+@both
+def test_a_caller_may_fill_the_same_array_again(voice):
+    mel = some_mel(20).numpy()
+    buffer = np.empty((80, 4), np.float32)
+
+    def pieces():
+        for start in range(0, 20, 4):
+            buffer[:] = mel[:, start : start + 4]
+            yield buffer
+
+    audio = spoken(voice, pieces(), seed=0, **small(voice))
+    assert torch.equal(audio, spoken(voice, [mel], seed=0, **small(voice)))
+
+
+@both
+def test_the_first_block_of_a_large_piece_comes_at_once(voice, monkeypatch):
+    stream = voice.stream([some_mel(60)], seed=0, **small(voice))
+    spoken_blocks = []
+    speak = BlockStream._next
+    monkeypatch.setattr(BlockStream, "_next", lambda *args: spoken_blocks.append(1) or speak(*args))
+    assert len(next(stream)) == 5 * 256
+    assert len(spoken_blocks) == 1
+
+
+def test_a_causal_block_of_any_size_takes_the_same_memory(monkeypatch):
+    mel, sizes, start = some_mel(30), [], CausalInverter.start
+    whole = CAUSAL.synthesize(mel, seed=3)
+    monkeypatch.setattr(
+        CausalInverter, "start", lambda self, size: sizes.append(size) or start(self, size)
+    )
+    audio = spoken(CAUSAL, [mel], seed=3, block_frames=2**36)
+    assert sizes == [COLUMNS]
+    assert (audio - whole).abs().max() < 1e-5
 
 
 def test_a_wider_overlap_comes_closer():
@@ -179,8 +229,9 @@ def test_memory_does_not_grow_with_the_stream():
         blocks = voice._start_stream(1.0, 0, 5, 3 if voice is SYMMETRIC else None)
         with torch.inference_mode():
             for _ in range(8):
-                blocks.push(some_mel(5))
+                list(blocks.push(some_mel(5)))
                 assert blocks._mel.shape[1] <= 5 + 2 * 3
+                assert len(blocks.noise._samples) <= (5 + 2 * 3) * 256 + 4096
 
 
 # ---- what goes wrong ----
@@ -227,6 +278,8 @@ def test_what_comes_before_a_nan_is_spoken(voice, value, frame):
         (torch.zeros(1, 80, 5), r"frame 4: mel has shape \(1, 80, 5\); give \(80, f\)"),
         (torch.zeros(80, 5, dtype=torch.int64), "frame 4: .*int64"),
         (np.zeros((79, 5), np.float32), "frame 4: mel has 79 bands"),
+        ([[0.0] * 5] * 80, "frame 4: mel is a list; give a tensor or an array of floats"),
+        (np.zeros((80, 5), object), "frame 4: mel is object"),
     ],
 )
 def test_a_piece_that_does_not_fit_is_named(voice, piece, words):
@@ -267,6 +320,16 @@ def test_an_error_of_the_source_comes_after_what_it_gave(voice):
 def test_arguments_are_refused_before_the_first_piece(options, words):
     with pytest.raises(VocoderError, match=words):
         SYMMETRIC.stream([some_mel(3)], **options)
+
+
+@both
+def test_a_full_machine_is_told_of_smaller_blocks(voice, monkeypatch):
+    monkeypatch.setattr(BlockStream, "_next", lambda *_: torch.empty(2**50))
+    audio, line = failing(voice, [some_mel(20)], **small(voice))
+    assert len(audio) == 0
+    assert line == (
+        "cpu: not enough memory for blocks of 5 frames; use smaller ones (block_frames)"
+    )
 
 
 def test_a_causal_voice_has_no_overlap():

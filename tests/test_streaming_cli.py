@@ -14,10 +14,12 @@ import numpy as np
 import pytest
 import torch
 from commands import REPOSITORY, assert_one_error_line, run_here
-from voices import save_tiny_voice, some_mel
+from voices import TACOTRON2, save_tiny_voice, some_mel
 
 import vocoder
 from vocoder.audio import float_to_int16, read_wav
+from vocoder.mel import convert_mel
+from vocoder.presets import get_preset
 
 
 @pytest.fixture
@@ -154,6 +156,18 @@ def test_options_that_do_not_fit(run, voice, tmp_path):
 def test_a_mel_of_another_preset_is_converted_or_refused(run, voice):
     result = run(*arguments(voice), "--preset", "vocos-24k", stdin=npy(torch.zeros(100, 5)))
     assert_one_error_line(result, "vocos-24k", "tacotron2-22k")
+    decibels = convert_mel(some_mel(5), TACOTRON2, get_preset("nanoflow-db-22k"))
+    in_decibels = (*arguments(voice), "--preset", "nanoflow-db-22k")
+    assert len(run(*in_decibels, stdin=npy(decibels)).out) == 5 * 256 * 2
+    bad = decibels.clone()
+    bad[7, 2] = -torch.inf  # which a conversion would turn into silence
+    for piece, words in (
+        (bad, "frame 7: NaN or infinite"),
+        (torch.zeros(100, 5), "frame 5: mel has 100 bands"),
+    ):
+        result = run(*in_decibels, stdin=npy(decibels) + npy(piece))
+        result.out = b""
+        assert_one_error_line(result, words)
 
 
 def test_info_tells_latency_and_overlap(run, voice, symmetric):

@@ -98,6 +98,11 @@ def benchmark(
         )
     device = resolve_device(device)
     flow, data, name = _open(model)
+    if isinstance(flow, RowFlow) and crops[1] < flow.config.n_height:
+        raise VocoderError(
+            f"benchmark: crops of {crops[1]} samples are shorter than a column of the voice, "
+            f"{flow.config.n_height}"
+        )
     report("matrix product and copy")
     matmul = measuring.matmul_rate(device, torch.float32)
     result = {

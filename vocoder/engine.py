@@ -6,6 +6,7 @@ import os
 import secrets
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, overload
 
 import numpy as np
@@ -60,8 +61,8 @@ def load(
         backend: "reference", "cpu", "triton" or "auto"; None is what `kernels.use` or the variable
             VOCODER_BACKEND asks for, and else "auto", the fastest that can run.
         memory: bytes that a synthesis on the CPU plans with, beside the voice, its mels and audio;
-            None is 2 GiB. Long utterances have no seam for it. Griffin-Lim takes neither this nor a
-            backend.
+            None is 2 GiB. Long utterances have no seam for it. Only the "cpu" backend plans;
+            Griffin-Lim takes neither this nor a backend.
 
     Raises:
         VocoderError: there is no such voice, device or dtype, or the file is not a voice.
@@ -185,12 +186,9 @@ class Vocoder(ABC):
             VocoderError: a wrong shape or number of bands, no frames, NaN, wrong lengths, a
                 negative temperature or seed, or not enough memory on the device.
         """
-        if isinstance(mel, Tensor):
-            batch = mel.detach()
-        else:
-            batch = torch.from_numpy(np.ascontiguousarray(mel))
+        batch = _as_tensor(mel)
         self._check_mel(batch)
-        check_settings(temperature, seed)
+        seed = check_settings(temperature, seed)
         if batch.ndim == 2:
             batch = batch.unsqueeze(0)
         batch = self._as_input(batch)
@@ -203,16 +201,10 @@ class Vocoder(ABC):
             batch = batch.masked_fill(beyond[:, None], self.preset.silence_floor)
         check_mel(batch)
         seeds = [secrets.randbits(63) if seed is None else seed for _ in range(n_items)]
-        try:
+        budget = ", a smaller budget (--memory)" if self.device.type == "cpu" else ""
+        work = f"{n_items} × {n_frames} frames; use a smaller batch size{budget} or a shorter mel"
+        with _telling_of_memory(self.device, work):
             audio = self._render(batch, frames if ragged else None, temperature, seeds).float()
-        except (RuntimeError, MemoryError) as error:
-            if not _lacks_memory(error):
-                raise
-            budget = ", a smaller budget (--memory)" if self.device.type == "cpu" else ""
-            raise VocoderError(
-                f"{self.device}: not enough memory for {n_items} × {n_frames} frames; "
-                f"use a smaller batch size{budget} or a shorter mel"
-            ) from None
         if ragged:
             for item, n in zip(audio, frames.tolist(), strict=True):
                 item[n * self.hop_length :] = 0
@@ -235,7 +227,7 @@ class Vocoder(ABC):
         pieces that the mel came in, and of exactly hop_length samples for each frame in all. That
         of a causal voice is what `synthesize` makes of the whole. That of any other comes close to
         it, the closer the wider the blocks overlap (docs/streaming.md); an utterance of at most
-        block_frames + overlap_frames is the same.
+        block_frames is the same.
 
         Args:
             mel_chunks: pieces (M, f) of one mel, of any sizes.
@@ -253,12 +245,13 @@ class Vocoder(ABC):
                 later, a piece of a wrong shape or with NaN, or none with any frames. What is good
                 before it has been spoken then, and the line names the frame.
         """
-        check_settings(temperature, seed)
+        seed = check_settings(temperature, seed)
         seed = secrets.randbits(63) if seed is None else seed
         blocks = self._start_stream(temperature, seed, block_frames, overlap_frames)
         return self._stream(mel_chunks, blocks)
 
     def _stream(self, mel_chunks: Iterable[Any], blocks: BlockStream) -> Iterator[Any]:
+        work = f"blocks of {blocks.block_frames} frames; use smaller ones (block_frames)"
         n_frames = 0
         as_array = False
         problem: VocoderError | None = None
@@ -274,14 +267,12 @@ class Vocoder(ABC):
             as_array = isinstance(piece, np.ndarray)
             mel, problem = self._good_frames(piece, n_frames)
             n_frames += mel.shape[1]
-            with torch.inference_mode():
-                spoken = blocks.push(mel)
-            for audio in spoken:
+            with _telling_of_memory(self.device, work):
+                for audio in blocks.push(mel):
+                    yield audio.cpu().numpy() if as_array else audio
+        with _telling_of_memory(self.device, work):
+            for audio in blocks.finish():
                 yield audio.cpu().numpy() if as_array else audio
-        with torch.inference_mode():
-            spoken = blocks.finish()
-        for audio in spoken:
-            yield audio.cpu().numpy() if as_array else audio
         if problem is not None:
             raise problem
         if n_frames == 0:
@@ -291,8 +282,8 @@ class Vocoder(ABC):
         self, piece: Tensor | Array, n_before: int
     ) -> tuple[Tensor, VocoderError | None]:
         """Return the frames (M, f) of a piece up to the first bad one, and what is wrong."""
-        mel = torch.as_tensor(piece).detach()
         try:
+            mel = _as_tensor(piece)
             self._check_mel(mel)
             if mel.ndim != 2:
                 raise VocoderError(f"mel has shape {tuple(mel.shape)}; give ({self.n_mels}, f)")
@@ -472,12 +463,11 @@ class GriffinLimVocoder(Vocoder):
         )
 
 
-def check_settings(temperature: float, seed: int | None = None) -> None:
-    """Raise a `VocoderError` for a temperature or a seed that `Vocoder.synthesize` refuses."""
+def check_settings(temperature: float, seed: int | None = None) -> int | None:
+    """Return the seed, or raise a `VocoderError` for what `Vocoder.synthesize` refuses."""
     if not 0 <= temperature < float("inf"):
         raise VocoderError(f"temperature {temperature:g}: must be 0 or more; 1 is as trained")
-    if seed is not None:
-        check_seed(seed)
+    return None if seed is None else check_seed(seed)
 
 
 def resolve_dtype(dtype: str | torch.dtype | None) -> torch.dtype:
@@ -489,6 +479,29 @@ def resolve_dtype(dtype: str | torch.dtype | None) -> torch.dtype:
         known = ", ".join(_DTYPES)
         raise VocoderError(f"dtype {name!r}: not one of {known}{suggest(name, _DTYPES)}")
     return _DTYPES[name]
+
+
+def _as_tensor(mel: Tensor | Array) -> Tensor:
+    """Return a tensor of the mel, which may share its memory."""
+    if isinstance(mel, Tensor):
+        return mel.detach()
+    if not isinstance(mel, np.ndarray) or mel.dtype.kind != "f":
+        kind = mel.dtype if isinstance(mel, np.ndarray) else f"a {type(mel).__name__}"
+        raise VocoderError(f"mel is {kind}; give a tensor or an array of floats")
+    # As torch wants it: native byte order, at most 64 bits, no negative strides, writable.
+    native = mel.dtype.newbyteorder("=") if mel.dtype.itemsize <= 8 else np.dtype(np.float64)
+    return torch.from_numpy(np.require(mel, native, ["C", "W"]))
+
+
+@contextmanager
+def _telling_of_memory(device: torch.device, work: str) -> Iterator[None]:
+    """Say in one line that memory was short, and what to do: `work` is "NOUN; REMEDY"."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not _lacks_memory(error):
+            raise
+        raise VocoderError(f"{device}: not enough memory for {work}") from None
 
 
 def _lacks_memory(error: Exception) -> bool:
@@ -509,10 +522,15 @@ def pad_mels(mels: Sequence[Tensor], preset: MelPreset) -> tuple[Tensor, list[in
 def _frame_counts(lengths: Lengths | None, n_items: int, n_frames: int) -> Tensor:
     if lengths is None:
         return torch.full((n_items,), n_frames)
-    counts = torch.as_tensor(lengths).cpu()
-    fits = counts.shape == (n_items,) and not counts.is_floating_point()
+    try:
+        counts = torch.as_tensor(lengths).cpu()
+    except (TypeError, ValueError, RuntimeError):
+        counts = torch.empty(0)  # no numbers at all
+    whole = not (counts.is_floating_point() or counts.is_complex() or counts.dtype == torch.bool)
+    fits = whole and counts.shape == (n_items,)
     if not fits or not bool(((counts >= 1) & (counts <= n_frames)).all()):
+        told = lengths.tolist() if isinstance(lengths, Tensor | np.ndarray) else lengths
         raise VocoderError(
-            f"lengths {counts.tolist()}: give {n_items} whole numbers of frames, 1 to {n_frames}"
+            f"lengths {told}: give {n_items} whole numbers of frames, 1 to {n_frames}"
         )
     return counts.long()

@@ -130,7 +130,7 @@ def read_mel_pieces(
     Raises:
         VocoderError: what comes is no `.npy` array of floats in two dimensions, or ends within it.
     """
-    number = 0
+    number, turned = 0, False
     while start := source.read(8):
         number += 1
         try:
@@ -140,7 +140,8 @@ def read_mel_pieces(
                 f"{name}: array {number}: not an .npy array of numbers ({_first_line(error)}); "
                 "send each piece with numpy.save"
             ) from None
-        if piece.shape[0] != n_mels and piece.shape[1] == n_mels:
+        if piece.shape[1] == n_mels and (turned or piece.shape[0] != n_mels):
+            turned = True  # and so will be a later piece of just M frames
             piece = piece.T.contiguous()
         yield piece
 

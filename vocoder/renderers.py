@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import importlib.util
+import threading
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
@@ -26,7 +27,7 @@ from vocoder.kernels.dispatch import (
 )
 from vocoder.kernels.row_tiles import Tiles
 from vocoder.kernels.wavenet_row import BACKENDS, Call, cast_flows
-from vocoder.kernels.wavenet_row_causal import COLUMNS, CausalInverter
+from vocoder.kernels.wavenet_row_causal import CausalInverter
 from vocoder.kernels.wavenet_row_cpu import RowInverter
 from vocoder.models.waveflow import RowFlow
 
@@ -146,12 +147,13 @@ class CausalRenderer(Renderer):
         rows = fold_rows(z, self.inverter.n_height)
         widths = [rows.shape[2]] * len(z) if frames is None else self._columns(frames).tolist()
         for i, width in enumerate(widths):
-            inversion = self.inverter.start()
-            own = None if frames is None else frames[i : i + 1]
-            for lo in range(0, width, COLUMNS):
-                hi = min(lo + COLUMNS, width)
-                cond = self.model.conditioning(mel[i : i + 1], lo, hi, own)
-                rows[i, :, lo:hi] = inversion(rows[i, :, lo:hi], cond[0])
+            item = slice(i, i + 1)
+            own = None if frames is None else frames[item]
+
+            def cond(lo: int, hi: int, item: slice = item, own: Tensor | None = own) -> Tensor:
+                return self.model.conditioning(mel[item], lo, hi, own)[0]
+
+            self.inverter.start().invert_in_place(rows[i, :, :width], cond)
         return unfold_rows(rows)
 
 
@@ -172,6 +174,7 @@ class TritonRenderer(Renderer):
         super().__init__(model, dtype)
         flows = cast_flows(model.pack_flows()[::-1], dtype)
         device = next(model.parameters()).device
+        self._turn = threading.Lock()  # threads share the programs, and each program its buffers
         self._programs = GraphCache(
             lambda n_items, width: Inversion.allocate(flows, n_items, width), device
         )
@@ -180,13 +183,14 @@ class TritonRenderer(Renderer):
         """Return audio (B, N)."""
         rows = fold_rows(z, self.model.config.n_height)
         n_items, _, width = rows.shape
-        program, run = self._programs.get(n_items, width)
         if frames is None:
             frames = torch.full((n_items,), mel.shape[-1], device=z.device)
         cond = self.model.conditioning(mel, 0, width, frames)
-        program.fill(rows, cond, self._columns(frames))
-        run()
-        return unfold_rows(program.x[..., :width])
+        with self._turn:
+            program, run = self._programs.get(n_items, width)
+            program.fill(rows, cond, self._columns(frames))
+            run()
+            return unfold_rows(program.x[..., :width])
 
 
 @dataclass(frozen=True)
@@ -248,7 +252,7 @@ def make_renderer(
         memory: the CPU's budget in bytes; None is 2 GiB.
 
     Raises:
-        VocoderError: there is no backend of that name.
+        VocoderError: there is no backend of that name, or a budget for one that keeps to none.
         BackendError: the backend that was asked for cannot run.
     """
     wanted = requested() if backend is None else check_name(backend, "backend")
@@ -281,4 +285,9 @@ def make_renderer(
     if choice.backend.name == "cpu":
         make = CausalRenderer if model.causal else CpuRenderer
         return make(model, dtype, DEFAULT_MEMORY if memory is None else memory)
+    if memory is not None and not cuda:
+        raise VocoderError(
+            "memory: the plain path keeps to no budget; leave it out, or use an affine voice in "
+            "float32 or float64"
+        )
     return ReferenceRenderer(model, dtype)

@@ -11,15 +11,15 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from vocoder.errors import VocoderError
-from vocoder.flows.reshape import fold_rows, unfold_rows
-from vocoder.kernels.wavenet_row_causal import CausalInverter
+from vocoder.flows.reshape import fold_rows
+from vocoder.kernels.wavenet_row_causal import COLUMNS, CausalInverter
 from vocoder.models.waveflow import RowFlow
 from vocoder.nets.wavenet2d import WaveNet2d
 from vocoder.noise import Noise
@@ -144,22 +144,21 @@ class BlockStream(ABC):
         self._first = 0
         self._start = 0  # first frame of the next block
 
-    def push(self, mel: Tensor) -> list[Tensor]:
-        """Take the next frames (M, f); return the audio of the blocks that they complete."""
-        self._mel = mel if self._mel is None else torch.cat([self._mel, mel], dim=1)
+    @torch.inference_mode()
+    def push(self, mel: Tensor) -> Iterator[Tensor]:
+        """Take the next frames (M, f); yield the audio of each block that they complete."""
+        # A copy: callers may fill the same array with the next piece.
+        self._mel = mel.clone() if self._mel is None else torch.cat([self._mel, mel], dim=1)
         end = self._first + self._mel.shape[1]
-        blocks = []
         while self._start + self.block_frames + self.after <= end:
-            blocks.append(self._next(self._start + self.block_frames))
-        return blocks
+            yield self._next(self._start + self.block_frames)
 
-    def finish(self) -> list[Tensor]:
-        """Return the audio of the frames that are left, when no more will come."""
+    @torch.inference_mode()
+    def finish(self) -> Iterator[Tensor]:
+        """Yield the audio of the frames that are left, when no more will come."""
         end = self._first + (0 if self._mel is None else self._mel.shape[1])
-        blocks = []
         while self._start < end:
-            blocks.append(self._next(min(self._start + self.block_frames, end)))
-        return blocks
+            yield self._next(min(self._start + self.block_frames, end))
 
     def _next(self, stop: int) -> Tensor:
         """Return the audio of the block that ends before frame `stop`."""
@@ -211,7 +210,8 @@ class WindowStream(BlockStream):
         hop = self.hop_length
         noise = self.noise.take(first * hop, (first + mel.shape[1]) * hop).to(mel)
         audio = self.render(noise.mul_(self.temperature)[None], mel[None])[0].float()
-        own, rest = audio[(start - first) * hop : (stop - first) * hop], (stop - first) * hop
+        rest = (stop - first) * hop
+        own = audio[(start - first) * hop : rest].clone()  # without the memory of the whole window
         if self._fading is not None:
             rising = (torch.arange(hop, device=own.device) + 0.5) / hop
             own[:hop].lerp_(self._fading, 1 - rising)
@@ -243,12 +243,18 @@ class CausalStream(BlockStream):
         self.temperature = temperature
         self.noise = Noise(seed)
         self.n_height, self.dtype = inverter.n_height, inverter.dtype
-        self._inversion = inverter.start(plan.block_frames * self.hop_length // self.n_height)
+        self._inversion = inverter.start(
+            min(plan.block_frames * self.hop_length // self.n_height, COLUMNS)
+        )
 
     def _speak(self, mel: Tensor, first: int, start: int, stop: int) -> Tensor:
         hop, H = self.hop_length, self.n_height
         mel = mel.to(self.dtype)
-        noise = self.noise.take(start * hop, stop * hop).to(mel).mul_(self.temperature)
-        columns = (start - first) * hop // H, (stop - first) * hop // H
-        cond = self.model.conditioning(mel[None], *columns)[0]
-        return unfold_rows(self._inversion(fold_rows(noise, H), cond)).float()
+        audio = self.noise.take(start * hop, stop * hop).to(mel).mul_(self.temperature)
+        begin = (start - first) * hop // H
+
+        def cond(lo: int, hi: int) -> Tensor:
+            return self.model.conditioning(mel[None], begin + lo, begin + hi)[0]
+
+        self._inversion.invert_in_place(fold_rows(audio, H), cond)
+        return audio.float()

@@ -384,8 +384,11 @@ def _fitting_pieces(source: BinaryIO, preset: MelPreset, voice: Vocoder) -> Iter
                     f"{appearance}; state what made it with --preset NAME"
                 )
         n_frames += piece.shape[1]
-        same = preset.fingerprint == voice.preset.fingerprint
-        yield piece if same else convert_mel(piece, preset, voice.preset)
+        if preset.fingerprint != voice.preset.fingerprint and piece.shape[0] == preset.n_mels:
+            # What is not finite stays so, for the voice to name its frame.
+            bad = ~piece.isfinite()
+            piece = convert_mel(piece, preset, voice.preset).masked_fill(bad, torch.nan)
+        yield piece
 
 
 def _read(source: Source, preset: MelPreset | None, voice: Vocoder) -> tuple[Tensor, MelPreset]:

@@ -142,7 +142,7 @@ def _synthesis(
     batch_sizes: Sequence[int],
 ) -> Iterator[Work]:
     """Yield every duration in every batch size, the least work first."""
-    ours = FlowVocoder(model, preset, device=device)
+    ours = FlowVocoder(model, preset, device=device, backend="auto")
     reference = FlowVocoder(model, preset, device=device, backend="reference")
     griffin_lim = GriffinLimVocoder(preset, device=device)
     published = PublishedInverse(model.to(device)) if model.config.transform == "affine" else None

@@ -10,7 +10,7 @@ for each of its columns, over the three rows side by side.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -85,6 +85,17 @@ class CausalInversion:
                 history.advance(n_columns)
         return x
 
+    def invert_in_place(self, z: Tensor, mel: Callable[[int, int], Tensor]) -> None:
+        """Map the next columns of noise to data, however many, `n_columns` at a time.
+
+        Args:
+            z: (H, W), of any strides; becomes x.
+            mel: gives the conditioning (H, hi − lo, M) of columns [lo, hi) of z.
+        """
+        for lo in range(0, z.shape[1], self.n_columns):
+            hi = min(lo + self.n_columns, z.shape[1])
+            z[:, lo:hi] = self(z[:, lo:hi], mel(lo, hi))
+
     def _bind(self, z: Tensor) -> None:
         """Make all views and buffers for columns of this number, once."""
         H, W = z.shape
@@ -120,12 +131,15 @@ def invert_causal_flow(
 ) -> Tensor:
     """Do `invert_flow` for one causal flow and one mel (B, H, W, M) as conditioning."""
     inverter = CausalInverter([weights])
-    x = torch.zeros_like(z)
-    for i, n in enumerate([z.shape[2]] * len(z) if lengths is None else lengths):
-        inversion = inverter.start()
-        for lo in range(0, n, COLUMNS):
-            part = slice(lo, min(lo + COLUMNS, n))
-            x[i, :, part] = inversion(z[i, :, part], cond[i, :, part])
+    x = z.clone()
+    lengths = [z.shape[2]] * len(z) if lengths is None else lengths
+    for item, mel, n in zip(x, cond, lengths, strict=True):
+        item[:, n:] = 0
+
+        def columns(lo: int, hi: int, mel: Tensor = mel) -> Tensor:
+            return mel[:, lo:hi]
+
+        inverter.start().invert_in_place(item[:, :n], columns)
     return x
 
 
@@ -138,9 +152,9 @@ class _SharedLayer:
 
     def __init__(self, conv: Tensor, cond: Tensor, factor: float) -> None:
         taps = conv.double().unflatten(0, (3, 3)) * factor  # (3 rows, 3 columns, C, 2C)
-        taps = taps.transpose(0, 1).flatten(1, 2) * _doubled_tanh(taps)
+        taps = taps.transpose(0, 1).flatten(1, 2) * doubled_tanh(taps)
         self.taps = taps.to(conv.dtype).contiguous()  # (3 columns, 3 rows · C, 2C), oldest first
-        self.cond = cond * _doubled_tanh(cond)
+        self.cond = cond * doubled_tanh(cond)
 
 
 class _FlowLayer:
@@ -150,7 +164,7 @@ class _FlowLayer:
         w = weights.layers[index]
         self.shared = shared
         self.dilation = weights.dilations[index]
-        self.bias = (w.bias * _doubled_tanh(w.bias)).to(weights.dtype)
+        self.bias = (w.bias * doubled_tanh(w.bias)).to(weights.dtype)
         mix, mix_bias = w.out, torch.zeros_like(w.out[0])
         if index == 0:
             mix_bias = weights.out_bias
@@ -290,7 +304,7 @@ def _history_size(n_rows: int, dilation: tuple[int, int], n_columns: int) -> tup
     return 2 * d_w + n_columns, d_h * (2 + -(-n_rows // d_h))
 
 
-def _doubled_tanh(like: Tensor) -> Tensor:
+def doubled_tanh(like: Tensor) -> Tensor:
     """Return the factors (2C,): 2 for the tanh half, 1 for the sigmoid half."""
     factors = like.new_ones(like.shape[-1])
     factors[: len(factors) // 2] = 2

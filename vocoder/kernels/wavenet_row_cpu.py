@@ -22,7 +22,7 @@ from torch import Tensor
 
 from vocoder.kernels.row_tiles import Tiles
 from vocoder.kernels.wavenet_row import Conditioning, FlowWeights
-from vocoder.kernels.wavenet_row_causal import invert_causal_flow
+from vocoder.kernels.wavenet_row_causal import doubled_tanh, invert_causal_flow
 from vocoder.kernels.winograd import F2, F4, MIDDLE, Filtering, choose_filtering
 
 Mel = Callable[[int, int], Tensor]
@@ -156,9 +156,9 @@ class _SharedLayer:
 
     def __init__(self, conv: Tensor, cond: Tensor, factor: float) -> None:
         taps = conv.double().unflatten(0, (3, 3)) * factor
-        taps = taps * _doubled_tanh(taps)
+        taps = taps * doubled_tanh(taps)
         self.taps = taps.to(conv.dtype)
-        self.cond = (cond * _doubled_tanh(cond)).contiguous()
+        self.cond = (cond * doubled_tanh(cond)).contiguous()
         self._factors: dict[Filtering, Tensor] = {}
 
     def factors(self, filtering: Filtering, taps: slice) -> Tensor:
@@ -179,7 +179,7 @@ class _FlowLayer:
     def __init__(self, shared: _SharedLayer, weights: FlowWeights, index: int) -> None:
         w = weights.layers[index]
         self.shared = shared
-        self.bias = w.bias.to(weights.dtype) * _doubled_tanh(w.bias)
+        self.bias = w.bias.to(weights.dtype) * doubled_tanh(w.bias)
         self.mix = w.out  # (C, C + 2), or (C, 2) without a residual
         self.res_bias: Tensor | None = None
         if w.res is not None and w.res_bias is not None:
@@ -228,13 +228,6 @@ class _Flow:
         # The network's input rows: the visited row before each, or None for a row of zeros.
         before = weights.order[: len(self.visits)] if weights.passthrough else weights.order[:-1]
         self.inputs = list(before) if weights.passthrough else [None, *before]
-
-
-def _doubled_tanh(like: Tensor) -> Tensor:
-    """Return the factors (2C,): 2 for the tanh half, 1 for the sigmoid half."""
-    factors = like.new_ones(like.shape[-1])
-    factors[: len(factors) // 2] = 2
-    return factors
 
 
 @dataclass(frozen=True)
@@ -460,14 +453,16 @@ class _Conditioning:
     ) -> None:
         B, H, M = size
         self.mel = mel
-        self.start = 0
+        self.start = self.stop = 0
         self.n_further = n_further
         self.rows = like.new_zeros(B, H, n_columns + n_further, M)
         self._row = like.new_empty(B * (n_columns + n_further) * M)
 
     def fill(self, start: int, stop: int) -> None:
-        """Take in the columns [start, stop), which are upsampled part by part."""
-        self.start = start
+        """Take in the columns [start, stop), unless they are there, upsampled part by part."""
+        if (start, stop) == (self.start, self.stop):
+            return  # all columns at once: the same for every flow
+        self.start, self.stop = start, stop
         step = max(1, _UPSAMPLED // self.rows.shape[1])
         for lo in range(start, stop, step):
             hi = min(lo + step, stop)
