@@ -44,6 +44,7 @@ def test_every_path_is_measured(tmp_path: Path) -> None:
     lines = json.loads(json.dumps(result))["lines"]
     by_work: dict[str, dict[str, dict[str, Any]]] = {}
     for line in lines:
+        assert line["by"] not in by_work.get(line["work"], {})  # nothing is measured twice
         by_work.setdefault(line["work"], {})[line["by"]] = line
     layer, training, synthesis = (
         {w: paths for w, paths in by_work.items() if w.startswith(word)}

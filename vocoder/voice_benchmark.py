@@ -115,7 +115,8 @@ def _training(
         model.checkpointing = False
 
     cuda = device.type == "cuda"
-    for n_crops, n_samples in ((1, min(crops[1], 64 * model.config.n_height)), crops):
+    small = (1, min(crops[1], 64 * model.config.n_height))
+    for n_crops, n_samples in dict.fromkeys((small, crops)):
         n_samples -= n_samples % model.config.n_height
         audio = 0.1 * torch.randn(n_crops, n_samples, device=device)
         mel = _speech_like(preset, n_crops, -(-n_samples // preset.hop_length)).to(device)
