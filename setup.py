@@ -28,7 +28,7 @@ setup(
     # A recipe is data found by name; living inside the package keeps site-packages clean.
     package_dir={"vocoder.recipes": "recipes"},
     package_data={
-        "vocoder": ["py.typed", "pretrained/*", "report/*.css", "report/*.js"],
+        "vocoder": ["py.typed", "pretrained/*", "judging/report/*.css", "judging/report/*.js"],
         "vocoder.recipes": ["README.md", "*/*.yaml"],
     },
     install_requires=[

@@ -19,11 +19,12 @@ import numpy as np
 import onnxruntime
 import torch
 
-from vocoder import checkpoint, measuring
-from vocoder.engine import load
+from vocoder import checkpoint
+from vocoder.benchmark import measuring
 from vocoder.export.voice_file import export_onnx
 from vocoder.recipe import list_recipes, load_recipe
 from vocoder.registry import find_model
+from vocoder.voice.load import load
 
 
 def voice_of(name: str, folder: Path) -> str | Path:

@@ -24,8 +24,8 @@ import librosa
 import numpy as np
 import torch
 
-from vocoder.data.preprocess import preprocess
-from vocoder.mel import MelSpectrogram
+from vocoder.data.speech.preprocess import preprocess
+from vocoder.mel.spectrogram import MelSpectrogram
 
 
 def librosa_loop(source: Path, out: Path) -> None:

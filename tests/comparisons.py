@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from vocoder.comparison import Comparison, VoiceScores
-from vocoder.presets import get_preset
-from vocoder.report import Example
+from vocoder.judging.comparison import Comparison, VoiceScores
+from vocoder.judging.report import Example
+from vocoder.mel.presets import get_preset
 
 RATE = 22050
 HOSTILE = "</script><script>alert('x')</script><img src=x onerror=alert(1)>\"' &amp; 𝄞"

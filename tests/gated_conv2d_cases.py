@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from vocoder.kernels.gated_conv2d import GatedConvWeights
+from vocoder.kernels.gated_conv.op import GatedConvWeights
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,13 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from vocoder.data.base import Manifest, Utterance
-from vocoder.mel import MelSpectrogram
+from vocoder.data.speech.corpus import Manifest, Utterance
+from vocoder.mel.presets import get_preset
+from vocoder.mel.spectrogram import MelSpectrogram
+from vocoder.models.families.image_flow import ImageFlow
+from vocoder.models.families.row_flow import RowFlow
 from vocoder.models.nanoflow import NanoFlow, NanoFlowConfig
-from vocoder.models.waveflow import RowFlow, WaveFlow, WaveFlowConfig
-from vocoder.presets import get_preset
+from vocoder.models.waveflow import WaveFlow, WaveFlowConfig
 from vocoder.recipe import ImageRecipe, Recipe
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -159,3 +161,27 @@ def tiny_image_recipe(model: dict[str, Any] | None = None, **train: Any) -> Imag
     recipe = Recipe.from_dict(values, "test")
     assert isinstance(recipe, ImageRecipe)
     return recipe
+
+
+def write_tone(path: Path, seconds: float = 0.5, rate: int = 22050, channels: int = 1) -> None:
+    """Write a noisy tone that is another one for every name."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    import soundfile
+
+    noise = np.random.default_rng(list(path.name.encode()))
+    time_axis = np.arange(round(seconds * rate)) / rate
+    tone = 0.4 * np.sin(2 * np.pi * noise.uniform(100, 900) * time_axis)
+    audio = tone[:, None] + 0.01 * noise.standard_normal((len(tone), channels))
+    soundfile.write(path, audio, rate)
+
+
+def state_of(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {k.removeprefix("state."): t for k, t in tensors.items() if k.startswith("state.")}
+
+
+def top_latent(model: ImageFlow, eps: torch.Tensor) -> torch.Tensor:
+    """Return what reaches the top prior, which the published code hands out as z."""
+    shape = model.flow.shapes[-1]
+    size = shape.n_factored * shape.height * shape.width
+    top = eps[:, -size:].unflatten(1, (shape.n_factored, shape.height, shape.width))
+    return model.flow.priors[-1].inverse(top, None)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from helpers import perturb
 
-from vocoder.models.glow import GlowConfig, ImageFlow, ImageFlowConfig
+from vocoder.models.families.image_flow import ImageFlow, ImageFlowConfig
+from vocoder.models.glow import GlowConfig
 from vocoder.models.marscf import MarScfConfig
 from vocoder.models.nanoglow import NanoGlowConfig
 from vocoder.registry import find_model

@@ -15,12 +15,12 @@ from image_models import CONFIGS, build, images
 
 from vocoder import checkpoint
 from vocoder.config import to_dict
-from vocoder.data.image_description import ImageDescription
-from vocoder.engine import load
+from vocoder.data.images.description import ImageDescription
 from vocoder.errors import VocoderError
+from vocoder.mel.presets import get_preset
 from vocoder.models.nanoflow import NanoFlow, NanoFlowConfig
-from vocoder.presets import get_preset
-from vocoder.voices import find_voice
+from vocoder.voice.catalogue import find_voice
+from vocoder.voice.load import load
 
 PRESET = get_preset("tacotron2-22k")
 

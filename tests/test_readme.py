@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from vocoder.audio import read_wav
+from vocoder.files.audio import read_wav
 from vocoder.recipe import list_recipes, load_recipe
 from vocoder.registry import find_model
 

@@ -6,9 +6,9 @@ import torch
 from helpers import perturb
 
 from vocoder import checkpoint
+from vocoder.mel.presets import get_preset
 from vocoder.models.nanoflow import NanoFlow, NanoFlowConfig
 from vocoder.models.waveflow import WaveFlow, WaveFlowConfig
-from vocoder.presets import get_preset
 
 TACOTRON2 = get_preset("tacotron2-22k")
 SIZES = {"channels": 6, "n_layers": 2, "n_flows": 2}

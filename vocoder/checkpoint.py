@@ -21,12 +21,12 @@ import torch
 from torch import Tensor
 
 import vocoder
-from vocoder.atomic import atomic_path
 from vocoder.config import ConfigError, from_dict, to_dict
-from vocoder.data.image_description import ImageDescription
+from vocoder.data.images.description import ImageDescription
 from vocoder.errors import VocoderError
-from vocoder.models.base import FlowModel
-from vocoder.presets import MelPreset
+from vocoder.files.atomic import atomic_path
+from vocoder.mel.presets import MelPreset
+from vocoder.models.families.flow import FlowModel
 from vocoder.registry import find_model, name_of
 
 FORMAT = 1

@@ -11,10 +11,10 @@ from typing import Any, Literal
 import yaml
 
 from vocoder.config import ConfigError, from_dict, suggest, to_dict, unknown_key
-from vocoder.data.image_sources import find_images
-from vocoder.data.images import Augmentation
-from vocoder.models.waveflow import RowFlowConfig
-from vocoder.presets import MelPreset, get_preset
+from vocoder.data.images.batches import Augmentation
+from vocoder.data.images.reader import IMAGE_SETS
+from vocoder.mel.presets import MelPreset, get_preset
+from vocoder.models.families.row_flow import RowFlowConfig
 from vocoder.registry import find_model
 from vocoder.seeds import check_seed
 
@@ -102,7 +102,7 @@ class ImagesConfig:
     augmentation: Augmentation = Augmentation()  # noqa: RUF009  (frozen)
 
     def __post_init__(self) -> None:
-        find_images(self.dataset)
+        IMAGE_SETS.find(self.dataset)
         check_seed(self.seed)
 
 

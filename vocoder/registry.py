@@ -1,36 +1,112 @@
-"""From a model's name to its class and configuration.
+"""From the names that recipes, checkpoints and command lines use to what they stand for.
 
-A recipe or checkpoint can only *name* a model: the name must be that of a file in `vocoder/models`,
-so nothing that a file says is ever imported or run.
+A file that is read can only *name* an entry. The entries are what the files of one folder of this
+package register, and what the caller's own code has registered (`--plugin` on the command line), so
+nothing that a recipe or checkpoint says is ever imported or run.
 """
 
 from __future__ import annotations
 
+import pkgutil
 from collections.abc import Callable
 from importlib import import_module
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from vocoder.config import ConfigError, suggest
 
-_MODELS: dict[str, tuple[type[Any], type[Any]]] = {}
-_MODEL_FILES = Path(__file__).parent / "models"
+T = TypeVar("T")
 M = TypeVar("M", bound=type)
 
 
+class Registry(Generic[T]):
+    """Entries by name.
+
+    Args:
+        kind: what an entry is, for messages, such as "model".
+        package: the dotted name of the folder whose files register entries when they are imported.
+    """
+
+    def __init__(self, kind: str, package: str) -> None:
+        self.kind = kind
+        self.package = package
+        self._entries: dict[str, T] = {}
+
+    def register(self, entry: T, *names: str) -> None:
+        """Make an entry known by each of `names`.
+
+        Raises:
+            ConfigError: a name is taken by another entry.
+        """
+        for name in names:
+            known = self._entries.get(name, entry)
+            if _origin(known) != _origin(entry):
+                raise ConfigError(
+                    f"{self.kind} {name!r} is registered already, by {_origin(known)}; "
+                    f"choose another name for {_origin(entry)}"
+                )
+            self._entries[name] = entry
+
+    def names(self) -> list[str]:
+        """Return the names of all entries; this imports every file of the package's folder."""
+        for file in self._files():
+            import_module(f"{self.package}.{file}")
+        return sorted(self._entries)
+
+    def find(self, name: str) -> T:
+        """Return the entry called `name`.
+
+        Raises:
+            ConfigError: there is no such entry.
+        """
+        if name not in self._entries and name in self._files():
+            import_module(f"{self.package}.{name}")
+        if name not in self._entries and name not in (names := self.names()):
+            hint = suggest(name, names) or f"; known: {', '.join(names)}"
+            raise ConfigError(f"unknown {self.kind} {name!r}{hint}")
+        return self._entries[name]
+
+    def name_of(self, entry: T) -> str:
+        """Return the name of a registered entry.
+
+        Raises:
+            ConfigError: it is not registered.
+        """
+        for name, known in self._entries.items():
+            if known == entry:
+                return name
+        raise ConfigError(f"{_origin(entry)} is not registered as a {self.kind}")
+
+    def _files(self) -> list[str]:
+        folder = import_module(self.package).__path__
+        return [module.name for module in pkgutil.iter_modules(folder) if not module.ispkg]
+
+
+def _origin(entry: Any) -> str:
+    """Return the full name of what was registered; of a model, that of its class."""
+    entry = entry[0] if isinstance(entry, tuple) else entry
+    return f"{entry.__module__}.{entry.__qualname__}"
+
+
+# The class of each model and that of its configuration.
+MODELS: Registry[tuple[type[Any], type[Any]]] = Registry("model", "vocoder.models")
+
+
 def register_model(name: str, config: type) -> Callable[[M], M]:
-    """Class decorator: make the model known as `name`, the name of its file."""
+    """Class decorator: make a model known as `name` to recipes and checkpoints.
+
+    Args:
+        name: of a model in this package, the name of its file.
+        config: the frozen dataclass that the class is built from.
+
+    Raises:
+        ConfigError: the name is taken.
+    """
 
     def register(model: M) -> M:
-        _MODELS[name] = (model, config)
+        MODELS.register((model, config), name)
         return model
 
     return register
-
-
-def model_names() -> list[str]:
-    """Return the names of all models, without importing any of them."""
-    return sorted(path.stem for path in _MODEL_FILES.glob("[a-z]*.py") if path.stem != "base")
 
 
 def find_model(name: str) -> tuple[type[Any], type[Any]]:
@@ -39,13 +115,18 @@ def find_model(name: str) -> tuple[type[Any], type[Any]]:
     Raises:
         ConfigError: there is no such model.
     """
-    names = model_names()
-    if name not in names:
-        raise ConfigError(f"unknown model {name!r}{suggest(name, names) or f'; known: {names}'}")
-    import_module(f"vocoder.models.{name}")
-    return _MODELS[name]
+    return MODELS.find(name)
 
 
 def name_of(model: object) -> str:
-    """Return the name under which the class of `model` is registered."""
-    return next(name for name, (known, _) in _MODELS.items() if type(model) is known)
+    """Return the name under which the class of `model` itself is registered.
+
+    Raises:
+        ConfigError: it is not registered; that a parent class is does not count.
+    """
+    for name in MODELS.names():
+        if MODELS.find(name)[0] is type(model):
+            return name
+    raise ConfigError(
+        f"{type(model).__qualname__} is not a registered model; put @register_model above its class"
+    )

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from vocoder import ImageModel, Trainer, evaluate_images, list_recipes, load_recipe
-from vocoder.data.images import open_images
+from vocoder.data.images.sets import open_images
 
 SPEED = "train/images_per_second"
 

@@ -19,11 +19,12 @@ from pathlib import Path
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from vocoder import kernels, measuring
-from vocoder.baselines import PublishedInverse
-from vocoder.engine import FlowVocoder
+from vocoder import kernels
+from vocoder.benchmark import measuring
+from vocoder.benchmark.published import PublishedInverse
+from vocoder.mel.presets import get_preset
 from vocoder.models.nanoflow import NanoFlow, NanoFlowConfig
-from vocoder.presets import get_preset
+from vocoder.voice.flow import FlowVocoder
 
 HERE = Path(__file__).parent
 PRESET = get_preset("tacotron2-22k")

@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from vocoder.engine import Lengths, Vocoder, check_settings
 from vocoder.errors import VocoderError
-from vocoder.mel import convert_mel
-from vocoder.presets import MelPreset, get_preset
+from vocoder.mel.convert import convert_mel
+from vocoder.mel.presets import MelPreset, get_preset
+from vocoder.voice.vocoder import Lengths, Vocoder, check_settings
 
 
 class Adapter(nn.Module):

@@ -10,9 +10,9 @@ import numpy.typing as npt
 from torch import Tensor
 
 from vocoder.adapters.base import Adapter
-from vocoder.engine import Vocoder
 from vocoder.errors import VocoderError
-from vocoder.presets import TACOTRON2, MelPreset
+from vocoder.mel.presets import TACOTRON2, MelPreset
+from vocoder.voice.vocoder import Vocoder
 
 _LOGARITHMS: dict[str, Literal["ln", "log10"]] = {"np.log": "ln", "np.log10": "log10"}
 

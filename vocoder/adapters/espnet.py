@@ -5,9 +5,9 @@ from __future__ import annotations
 from torch import Tensor
 
 from vocoder.adapters.base import Adapter, float_tensor
-from vocoder.engine import Vocoder
 from vocoder.errors import VocoderError
-from vocoder.presets import MelPreset
+from vocoder.mel.presets import MelPreset
+from vocoder.voice.vocoder import Vocoder
 
 # Of the recipes, by sample rate. In Hz.
 _PRESETS = {16000: "espnet-16k", 22050: "pwg-22k", 24000: "pwg-24k"}

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from vocoder.adapters.base import Adapter, float_tensor
-from vocoder.engine import Vocoder
-from vocoder.presets import MelPreset
+from vocoder.mel.presets import MelPreset
+from vocoder.voice.vocoder import Vocoder
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from vocoder.adapters.base import Adapter
-from vocoder.engine import Lengths, Vocoder
-from vocoder.presets import MelPreset
+from vocoder.mel.presets import MelPreset
+from vocoder.voice.vocoder import Lengths, Vocoder
 
 
 class TorchaudioVocoder(Adapter):

@@ -5,8 +5,8 @@ from __future__ import annotations
 from torch import Tensor
 
 from vocoder.adapters.base import Adapter
-from vocoder.engine import Vocoder
-from vocoder.presets import MelPreset
+from vocoder.mel.presets import MelPreset
+from vocoder.voice.vocoder import Vocoder
 
 
 class WaveGlowVocoder(Adapter):

@@ -41,11 +41,11 @@ def preprocess(
     stopped is continued by the same command. Exits with 1 if files were left out. IMAGES is a set
     too large to be read anew at every start, as imagenet32 is, or image_folder.
     """
-    from vocoder.data.base import dataset_names
-    from vocoder.data.image_sources import image_set_names
+    from vocoder.data.images.reader import IMAGE_SETS
+    from vocoder.data.speech.reader import DATASETS
 
-    if dataset in image_set_names():
-        from vocoder.data.prepared_images import prepare_images
+    if dataset in IMAGE_SETS.names():
+        from vocoder.data.images.prepared import prepare_images
 
         refuse(
             context,
@@ -54,11 +54,11 @@ def preprocess(
         )
         click.echo(prepare_images(dataset, source, out, side=side))
         return 0
-    if dataset not in dataset_names():
-        known = [*dataset_names(), *image_set_names()]
+    if dataset not in DATASETS.names():
+        known = [*DATASETS.names(), *IMAGE_SETS.names()]
         hint = suggest(dataset, known) or f"; known: {', '.join(known)}"
         raise click.UsageError(f"no data set {dataset!r}{hint}")
-    from vocoder.data.preprocess import preprocess as run
+    from vocoder.data.speech.preprocess import preprocess as run
 
     refuse(context, ("side",), f"is for images; {dataset} holds recordings")
     report = run(
@@ -88,14 +88,16 @@ def convert_mel(inputs: tuple[str, ...], out: str, origin: str | None, target: s
 
     .npz and .safetensors files say which preset they are of, and a folder is filled with .npz.
     """
-    from vocoder import synthesis
-    from vocoder.mel_files import WRITTEN_SUFFIXES
-    from vocoder.presets import get_preset
+    from vocoder.mel.files import WRITTEN_SUFFIXES
+    from vocoder.mel.presets import get_preset
+    from vocoder.synthesis.convert import convert_files
+    from vocoder.synthesis.outputs import plan_outputs
+    from vocoder.synthesis.sources import collect_sources
 
-    sources = synthesis.collect_sources(inputs)
-    synthesis.convert_files(
+    sources = collect_sources(inputs)
+    convert_files(
         sources,
-        synthesis.plan_outputs(sources, out, WRITTEN_SUFFIXES),
+        plan_outputs(sources, out, WRITTEN_SUFFIXES),
         None if origin is None else get_preset(origin),
         get_preset(target),
     )
@@ -104,7 +106,7 @@ def convert_mel(inputs: tuple[str, ...], out: str, origin: str | None, target: s
 @click.command()
 def presets() -> None:
     """List the mel-spectrogram presets."""
-    from vocoder.presets import ALIASES, PRESETS
+    from vocoder.mel.presets import ALIASES, PRESETS
 
     columns = "{:<25} {:>6} {:>5} {:>5} {:>6}  {:<13} {:<6} {:<10} {:<12}  {}"
     heads = ("name", "Hz", "n_fft", "hop", "bands", "range (Hz)", "log", "padding", "fingerprint")

@@ -32,8 +32,8 @@ def export(
     onnxruntime and sherpa-onnx (as a vocoder of the type hifigan) run the file. Before it appears,
     its audio is compared with the voice's own.
     """
-    from vocoder.engine import load
     from vocoder.export.voice_file import export_onnx
+    from vocoder.voice.load import load
 
     report = export_onnx(
         load(voice, device="cpu"),

@@ -43,7 +43,7 @@ def sample(
 
     Brightness has one fixed range, and a value that is not finite shows in magenta.
     """
-    from vocoder.sampling import sample_grid
+    from vocoder.images.sampling import sample_grid
 
     if reconstruct and interpolate is not None:
         raise click.UsageError("--reconstruct, --interpolate: choose one")

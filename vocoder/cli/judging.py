@@ -10,7 +10,7 @@ import click
 from vocoder.cli.options import device_option, print_table, refuse, seed_option
 
 if TYPE_CHECKING:
-    from vocoder.comparison import Comparison
+    from vocoder.judging.comparison import Comparison
 
 
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
@@ -77,12 +77,13 @@ def evaluate(
     """
     import json
 
-    from vocoder import checkpoint, voices
-    from vocoder.comparison import RECORDING, finite_or_none
+    from vocoder import checkpoint
+    from vocoder.judging.comparison import RECORDING, finite_or_none
+    from vocoder.voice import catalogue
 
-    untrained = (voices.GRIFFIN_LIM, RECORDING)
-    if model not in untrained and checkpoint.is_of_images(voices.find_voice(model)):
-        from vocoder.image_evaluation import evaluate_images
+    untrained = (catalogue.GRIFFIN_LIM, RECORDING)
+    if model not in untrained and checkpoint.is_of_images(catalogue.find_voice(model)):
+        from vocoder.judging.images import evaluate_images
 
         of_voices = ("clips", "temperature", "report", "examples")
         refuse(context, of_voices, f"is for voices; {model} is a model of images")
@@ -107,7 +108,7 @@ def evaluate(
         else:
             print_table(figures.items())
     else:
-        from vocoder.evaluation import evaluate as run
+        from vocoder.judging.voices import evaluate as run
 
         options = ("images", "draws", "samples", "extractor", "statistics", "save_statistics")
         refuse(context, options, f"is for models of images; {model} is a voice")
@@ -154,7 +155,7 @@ def compare(
     VOICE is a checkpoint, a run folder, a shipped voice, griffin-lim, or recording for the
     recordings themselves, which are ideal.
     """
-    from vocoder.evaluation import compare as run
+    from vocoder.judging.voices import compare as run
 
     result = run(
         voice,
@@ -219,14 +220,14 @@ def benchmark(
     import json
 
     if kernels is not None:
-        from vocoder.kernels.gpu_check import check_gpu
+        from vocoder.benchmark.gpu_check import check_gpu
 
         check = check_gpu(kernels)
         click.echo(check.table())
         context.exit(0 if check.passed else 1)
 
-    from vocoder.benchmark import benchmark as measure
-    from vocoder.benchmark import format_table
+    from vocoder.benchmark.run import benchmark as measure
+    from vocoder.benchmark.run import format_table
 
     result = measure(
         model,

@@ -59,7 +59,7 @@ def train(
 )
 def import_(checkpoint: Path, config: Path, out: Path) -> None:
     """Make a checkpoint of one of the published NanoFlow, WaveFlow or mAR-SCF code."""
-    from vocoder.official import import_official_file
+    from vocoder.official.importing import import_official_file
 
     model = import_official_file(checkpoint, config, out)
     click.echo(f"{out}: {type(model).__name__}, {model.n_parameters():,} parameters")
@@ -81,7 +81,7 @@ def recipes(name: str | None) -> None:
 @click.argument("voice", required=False)
 def info(voice: str | None) -> None:
     """Describe a voice or image model, or without one this installation."""
-    from vocoder import voices
+    from vocoder.voice import catalogue
 
     if voice is None:
         import platform
@@ -90,7 +90,7 @@ def info(voice: str | None) -> None:
 
         from vocoder.device import resolve_device
 
-        default, reason = voices.default_voice()
+        default, reason = catalogue.default_voice()
         gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
         table: dict[str, Any] = {
             "vocoder": vocoder.__version__,
@@ -98,10 +98,10 @@ def info(voice: str | None) -> None:
             "torch": torch.__version__,
             "devices": ", ".join(["cpu", *gpus]),
             "default device": resolve_device(None),
-            "voices": ", ".join(voices.voice_names()),
+            "voices": ", ".join(catalogue.voice_names()),
             "default voice": f"{default} ({reason})",
         }
-    elif voice == voices.GRIFFIN_LIM:
+    elif voice == catalogue.GRIFFIN_LIM:
         table = {
             "voice": voice,
             "model": "Griffin-Lim iterations, untrained",
@@ -111,8 +111,8 @@ def info(voice: str | None) -> None:
     else:
         from vocoder.checkpoint import load
 
-        stored = load(voices.find_voice(voice))
-        shipped = voices.Catalogue.read().voices.get(voice)
+        stored = load(catalogue.find_voice(voice))
+        shipped = catalogue.Catalogue.read().voices.get(voice)
         table = {
             "checkpoint": stored.path,
             **({"card": shipped.card_path, **shipped.figures} if shipped else {}),
@@ -128,9 +128,9 @@ def info(voice: str | None) -> None:
 
 
 def _describe(stored: Checkpoint) -> dict[str, Any]:
-    from vocoder.data.image_description import ImageDescription
-    from vocoder.models.waveflow import RowFlow
-    from vocoder.streaming import describe_stream
+    from vocoder.data.images.description import ImageDescription
+    from vocoder.models.families.row_flow import RowFlow
+    from vocoder.voice.streaming import describe_stream
 
     if isinstance(stored.data, ImageDescription):
         return {

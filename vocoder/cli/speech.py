@@ -56,26 +56,30 @@ def synthesize(
     With --stream, pieces of one mel come as .npy arrays one after the other on standard input, and
     go as raw 16-bit PCM, or as a WAV of unknown length, to standard output: IN and OUT are -.
     """
-    from vocoder import synthesis, voices
-    from vocoder.engine import load
-    from vocoder.presets import get_preset
+    from vocoder.mel.presets import get_preset
+    from vocoder.synthesis.files import synthesize_files
+    from vocoder.synthesis.outputs import plan_outputs
+    from vocoder.synthesis.sources import STANDARD_STREAM, collect_sources, standard_input
+    from vocoder.synthesis.stream import synthesize_stream
+    from vocoder.voice.catalogue import default_voice
+    from vocoder.voice.load import load
 
-    to_stdout = out == synthesis.STANDARD_STREAM
+    to_stdout = out == STANDARD_STREAM
     if stream is None:
-        sources = synthesis.collect_sources(inputs)
+        sources = collect_sources(inputs)
         if to_stdout and len(sources) > 1:
             raise click.UsageError(f"-o -: standard output takes one input, not {len(sources)}")
-        outputs = [sys.stdout.buffer] if to_stdout else synthesis.plan_outputs(sources, out)
+        outputs = [sys.stdout.buffer] if to_stdout else plan_outputs(sources, out)
     else:
         refuse(context, ("batch_size",), "a stream is one utterance")
         refuse(context, ("denoise",), "is for whole utterances, not for streams")
-        if inputs != (synthesis.STANDARD_STREAM,) or not to_stdout:
+        if inputs != (STANDARD_STREAM,) or not to_stdout:
             raise click.UsageError("--stream: from standard input to standard output; give - -o -")
     stated = None if preset is None else get_preset(preset)
-    name, reason = (voice, None) if voice is not None else voices.default_voice()
+    name, reason = (voice, None) if voice is not None else default_voice()
     speaker = load(name, device=device, dtype=dtype, backend=backend, memory=memory)
     if stream is None:
-        report = synthesis.synthesize_files(
+        report = synthesize_files(
             speaker,
             sources,
             outputs,
@@ -86,9 +90,9 @@ def synthesize(
             denoise=denoise,
         )
     else:
-        report = synthesis.synthesize_stream(
+        report = synthesize_stream(
             speaker,
-            synthesis.standard_input(),
+            standard_input(),
             sys.stdout.buffer,
             stream,
             preset=stated,

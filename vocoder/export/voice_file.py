@@ -11,9 +11,10 @@ from typing import Any, Literal
 import torch
 
 import vocoder
-from vocoder.atomic import atomic_path
-from vocoder.engine import FlowVocoder, Vocoder, check_settings
 from vocoder.errors import VocoderError
+from vocoder.files.atomic import atomic_path
+from vocoder.voice.flow import FlowVocoder
+from vocoder.voice.vocoder import Vocoder, check_settings
 
 Precision = Literal["fp32", "fp16"]
 

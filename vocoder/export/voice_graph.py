@@ -16,9 +16,9 @@ from torch import Tensor, nn
 
 from vocoder.errors import VocoderError
 from vocoder.export.graph import FLOAT, HALF, INT, Graph
-from vocoder.kernels.gated_conv2d import GatedConvWeights
-from vocoder.kernels.wavenet_row import FlowWeights
-from vocoder.models.waveflow import RowFlow
+from vocoder.kernels.gated_conv.op import GatedConvWeights
+from vocoder.kernels.invert_flow.op import FlowWeights
+from vocoder.models.families.row_flow import RowFlow
 from vocoder.nets.upsample import SLOPE, Upsampler
 
 _END = 2**31 - 1

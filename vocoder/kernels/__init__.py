@@ -6,6 +6,6 @@
 from __future__ import annotations
 
 from vocoder.kernels.dispatch import BackendError, use
-from vocoder.kernels.gated_conv2d import GatedConvWeights, gated_conv2d, pack_gated_conv
+from vocoder.kernels.gated_conv.op import GatedConvWeights, gated_conv2d, pack_gated_conv
 
 __all__ = ["BackendError", "GatedConvWeights", "gated_conv2d", "pack_gated_conv", "use"]

@@ -2,69 +2,20 @@
 
 from __future__ import annotations
 
-import math
-from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
-from vocoder.errors import VocoderError
 from vocoder.flows.base import Bijection
 from vocoder.flows.coupling import CouplingEstimator
 from vocoder.flows.elementwise import Elementwise, Shift, SigmoidAffine
-from vocoder.flows.linear import initialise
-from vocoder.flows.multiscale import FlowStep, LevelShape, MultiScale, level_shapes
-from vocoder.models.base import FlowModel
+from vocoder.flows.multiscale import FlowStep, LevelShape, level_shapes
+from vocoder.models.families.image_flow import SCALE_FLOOR, ImageFlow, ImageFlowConfig
 from vocoder.nets.convnet2d import ConvEstimator, ConvNet2d, ZeroConv2d
 from vocoder.nets.priors import PublishedTopPrior, SplitPrior, TopPrior
 from vocoder.registry import register_model
-
-SCALE_FLOOR = 1e-3  # least factor of an affine coupling
-
-
-@dataclass(frozen=True)
-class ImageFlowConfig:
-    """What all image models have in common.
-
-    With `parity` a model has the parameters and constants of its published code, number for number.
-    Without it, it computes the same but for what this table says:
-
-    ==================  ===================================  ======================================
-    part                parity                               default
-    ==================  ===================================  ======================================
-    1 × 1 convolution   L, U as square matrices, log_s       all in one matrix, every entry used
-                        beside them: C (C + 1) dead weights
-    Gaussian top prior  a convolution of zeros: 36 C² dead   a mean and a log_std for each channel
-                        weights
-    affine coupling     scale σ(raw + 2): sinks to 0, and    at least 1e-3, so that the inverse
-                        samples grow to infinity             stays finite
-    ==================  ===================================  ======================================
-
-    Weight decay pulls the norms and gates to the identity and each 1 × 1 convolution to a signed
-    permutation, all of which preserve volume, so that it may act on every parameter.
-    """
-
-    image_channels: int = 3
-    image_height: int = 32  # pixels; a multiple of 2 ** n_levels, as is the width
-    image_width: int = 32
-    n_levels: int = 3  # L: squeezes
-    n_steps: int = 32  # K: steps of flow in each level
-    channels: int = 256  # hidden channels of the coupling networks
-    parity: bool = False
-
-    def __post_init__(self) -> None:
-        for name in ("n_steps", "channels"):
-            if getattr(self, name) < 1:
-                raise VocoderError(f"{name} must be at least 1, got {getattr(self, name)}")
-        level_shapes(self.image_shape, self.n_levels)
-
-    @property
-    def image_shape(self) -> tuple[int, int, int]:
-        """(C, H, W)."""
-        return self.image_channels, self.image_height, self.image_width
 
 
 @dataclass(frozen=True)
@@ -81,70 +32,6 @@ class GlowConfig(ConvFlowConfig):
     # "three": 3 × 3 and 1 × 1 convolutions and a 3 × 3 head, as published;
     # "six": six 3 × 3 convolutions and a 1 × 1 head, NanoFlow's large baseline.
     network: Literal["three", "six"] = "three"
-
-
-class ImageFlow(FlowModel):
-    """A multi-scale flow over images of one size.
-
-    Args:
-        config: the sizes.
-        steps: the bijections of each level.
-        priors: of what leaves each level; `flows/multiscale.py` says what a prior is.
-    """
-
-    config: ImageFlowConfig
-
-    def __init__(
-        self,
-        config: ImageFlowConfig,
-        steps: Sequence[Sequence[Bijection]],
-        priors: Sequence[Bijection],
-    ) -> None:
-        super().__init__(config)
-        shapes = level_shapes(config.image_shape, config.n_levels)
-        self.flow = MultiScale(shapes, steps, priors)
-
-    @property
-    def image_shape(self) -> tuple[int, int, int]:
-        """(C, H, W) of the images."""
-        return self.config.image_shape
-
-    @property
-    def n_dims(self) -> int:
-        """D = C · H · W."""
-        return math.prod(self.image_shape)
-
-    @abstractmethod
-    def estimators(self) -> list[list[CouplingEstimator]]:
-        """Return the estimator of every step of every level."""
-
-    def forward(self, x: Tensor, cond: None = None) -> tuple[Tensor, Tensor]:
-        """Map images to noise.
-
-        Args:
-            x: (B, C, H, W) in [-0.5, 0.5), dequantised.
-            cond: no image model takes one.
-
-        Returns:
-            eps (B, D) and logdet (B,), so that log p(x) = log N(eps; 0, I) + logdet.
-        """
-        if x.shape[1:] != self.image_shape:
-            expected = ", ".join(map(str, self.image_shape))
-            raise VocoderError(
-                f"images must be (B, {expected}), the size of the model, got {tuple(x.shape)}"
-            )
-        checkpointing = self.checkpointing and torch.is_grad_enabled()
-        return self.flow(x, self.estimators(), checkpointing)
-
-    def inverse(self, z: Tensor, cond: None = None) -> Tensor:
-        """Map noise (B, D) to images (B, C, H, W), not clamped to [-0.5, 0.5)."""
-        if z.shape[1:] != (self.n_dims,):
-            raise VocoderError(f"noise must be (B, {self.n_dims}), got {tuple(z.shape)}")
-        return self.flow.inverse(z, self.estimators())
-
-    def initialise(self, x: Tensor, cond: Tensor | None = None) -> None:
-        """Let every ActNorm start from the statistics of these images; see `flows/linear.py`."""
-        initialise(self, x)
 
 
 class ConvFlow(ImageFlow):

@@ -12,7 +12,7 @@ from vocoder.flows.coupling import CouplingEstimator
 from vocoder.flows.elementwise import Elementwise, SigmoidAffine
 from vocoder.flows.mixlogcdf import MixLogCdf
 from vocoder.flows.multiscale import FlowStep, level_shapes
-from vocoder.models.glow import SCALE_FLOOR, ImageFlow, ImageFlowConfig
+from vocoder.models.families.image_flow import SCALE_FLOOR, ImageFlow, ImageFlowConfig
 from vocoder.nets.channel_prior import channel_priors
 from vocoder.nets.convnet2d import ConvEstimator, ConvNet2d, ZeroConv2d
 from vocoder.nets.gatednet2d import GatedNet2d

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from vocoder.models.waveflow import RowFlow, RowFlowConfig
+from vocoder.models.families.row_flow import RowFlow, RowFlowConfig
 from vocoder.nets.indicator import FlowIndicator
 from vocoder.nets.wavenet2d import FlowParameters
 from vocoder.registry import register_model

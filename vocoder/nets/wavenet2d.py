@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 
-from vocoder.kernels.gated_conv2d import SharedWeights, gated_conv2d, pack_gated_conv, wide
-from vocoder.kernels.wavenet_row import Conditioning, FlowWeights
+from vocoder.kernels.gated_conv.op import SharedWeights, gated_conv2d, pack_gated_conv, wide
+from vocoder.kernels.invert_flow.op import Conditioning, FlowWeights
 
 Residual = Literal["plain", "scaled", "gated"]  # h + r, (h + r) · √½, h + gate · r
 

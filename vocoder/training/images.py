@@ -8,12 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vocoder.bits_per_dim import bits_per_dim, inversion_error, nats_to_bits, noisy_images
-from vocoder.data.image_description import ImageDescription, shape_text
-from vocoder.data.images import ImageBatches, Images, open_images
+from vocoder.data.images.batches import ImageBatches
+from vocoder.data.images.dequantise import noisy_images
+from vocoder.data.images.description import ImageDescription, shape_text
+from vocoder.data.images.sets import Images, open_images
 from vocoder.errors import VocoderError
-from vocoder.models.glow import ImageFlow
-from vocoder.pictures import grid
+from vocoder.images.pictures import grid
+from vocoder.judging.bits_per_dim import bits_per_dim, inversion_error, nats_to_bits
+from vocoder.models.families.image_flow import ImageFlow
 from vocoder.recipe import ImageRecipe
 from vocoder.training.logger import RunLogger
 from vocoder.training.task import Score, Task

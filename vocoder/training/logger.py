@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from vocoder.atomic import atomic_path
+from vocoder.files.atomic import atomic_path
 
 
 class RunLogger:

@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar
 import torch
 
 from vocoder.checkpoint import DataDescription
-from vocoder.models.base import FlowModel
+from vocoder.models.families.flow import FlowModel
 from vocoder.training.logger import RunLogger
 
 M = TypeVar("M", bound=FlowModel)

@@ -22,10 +22,10 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from vocoder import checkpoint
-from vocoder.atomic import atomic_path
 from vocoder.checkpoint import TrainingState
 from vocoder.errors import VocoderError
-from vocoder.models.base import FlowModel, standard_normal_log_prob
+from vocoder.files.atomic import atomic_path
+from vocoder.models.families.flow import FlowModel, standard_normal_log_prob
 from vocoder.recipe import ImageRecipe, VoiceRecipe
 from vocoder.registry import find_model
 from vocoder.training.distributed import Processes, processes

@@ -8,12 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vocoder.data.base import Corpus
-from vocoder.data.crops import Crops
+from vocoder.data.speech.corpus import Corpus
+from vocoder.data.speech.crops import Crops
 from vocoder.errors import VocoderError
-from vocoder.likelihood import log_likelihood
-from vocoder.models.waveflow import RowFlow
-from vocoder.presets import preset_difference
+from vocoder.judging.likelihood import log_likelihood
+from vocoder.mel.presets import preset_difference
+from vocoder.models.families.row_flow import RowFlow
 from vocoder.recipe import VoiceRecipe
 from vocoder.training.logger import RunLogger
 from vocoder.training.task import Score, Task
@@ -92,7 +92,7 @@ class VoiceTask(Task[RowFlow]):
     @torch.inference_mode()
     def show(self, model: RowFlow, logger: RunLogger, step: int) -> None:
         """Log the sound and the mel of the first test clips, and of the model's rendering."""
-        from vocoder.mel import MelSpectrogram
+        from vocoder.mel.spectrogram import MelSpectrogram
 
         model = model.fold()
         device = next(model.parameters()).device

@@ -1,0 +1,238 @@
+from __future__ import annotations
+
+import io
+import logging
+import struct
+import wave
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vocoder.errors import VocoderError
+from vocoder.files import audio as audio_module
+from vocoder.files.audio import float_to_int16, read_wav, write_wav
+
+RATE = 22050
+
+
+def tone(n_samples: int = RATE, rate: int = RATE, frequency: float = 440.0) -> np.ndarray:
+    return (0.5 * np.sin(2 * np.pi * frequency * np.arange(n_samples) / rate)).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "subtype", "tolerance"),
+    [
+        # Half a quantisation step of the format; OGG is lossy.
+        ("wav", "PCM_U8", 1 / 128),
+        ("wav", "PCM_16", 1 / 32768),
+        ("wav", "PCM_24", 1 / 2**23),
+        ("wav", "PCM_32", 1e-7),
+        ("wav", "FLOAT", 0),
+        ("wav", "DOUBLE", 0),
+        ("flac", "PCM_16", 1 / 32768),
+        ("flac", "PCM_24", 1 / 2**23),
+        ("ogg", "VORBIS", 0.03),
+    ],
+)
+def test_formats(tmp_path: Path, suffix: str, subtype: str, tolerance: float) -> None:
+    path = tmp_path / f"a.{suffix}"
+    soundfile.write(path, tone(), RATE, subtype=subtype)
+    audio, rate = read_wav(path)
+    assert rate == RATE
+    assert audio.dtype == np.float32
+    assert audio.shape == (RATE,)
+    assert audio.flags.c_contiguous
+    assert np.abs(audio - tone()).max() <= tolerance + 1e-9
+
+
+def test_channels_are_averaged(tmp_path: Path) -> None:
+    left, right = tone(), tone(frequency=1000)
+    soundfile.write(tmp_path / "a.wav", np.stack([left, right], 1), RATE, subtype="FLOAT")
+    audio, _ = read_wav(tmp_path / "a.wav")
+    np.testing.assert_allclose(audio, (left + right) / 2, atol=1e-7)
+
+
+def test_resampling_is_said_once_and_keeps_the_tone(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    audio_module._say_resampling.cache_clear()
+    for name in ("a", "b"):
+        soundfile.write(tmp_path / f"{name}.wav", tone(16000, 16000), 16000, subtype="FLOAT")
+    with caplog.at_level(logging.INFO, logger="vocoder"):
+        audio, rate = read_wav(tmp_path / "a.wav", sample_rate=RATE)
+        read_wav(tmp_path / "b.wav", sample_rate=RATE)
+    assert [record.message for record in caplog.records] == [
+        "resampling audio from 16000 Hz to 22050 Hz"
+    ]
+    assert (rate, len(audio)) == (RATE, RATE)
+    # The ends know only half of their neighbourhood.
+    np.testing.assert_allclose(audio[500:-500], tone()[500:-500], atol=1e-3)
+
+
+def test_resampling_can_be_refused(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.wav", tone(16000, 16000), 16000)
+    with pytest.raises(VocoderError, match=r"a\.wav: has 16000 Hz, 22050 Hz are wanted"):
+        read_wav(tmp_path / "a.wav", sample_rate=RATE, resample=False)
+    assert read_wav(tmp_path / "a.wav", sample_rate=16000, resample=False)[1] == 16000
+
+
+def cut(path: Path, share: float) -> None:
+    data = path.read_bytes()
+    path.write_bytes(data[: int(share * len(data))])
+
+
+def bad_file(path: Path, kind: str) -> Path:
+    path = path / f"bad-{kind}.{'flac' if kind == 'flac' else 'wav'}"
+    if kind in ("nan", "infinite"):
+        audio = tone()
+        audio[100] = np.nan if kind == "nan" else np.inf
+        soundfile.write(path, audio, RATE, subtype="FLOAT")
+    elif kind == "zero-length":
+        path.touch()
+    elif kind == "no samples":
+        soundfile.write(path, tone(0), RATE)
+    elif kind == "text":
+        path.write_text("This is not sound.\n" * 100)
+    elif kind == "folder":
+        path.mkdir()
+    elif kind in ("truncated", "flac", "header"):
+        soundfile.write(path, tone(), RATE, subtype="PCM_16")
+        cut(path, 20 / 44144 if kind == "header" else 0.6)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("kind", "reason"),
+    [
+        ("nan", "NaN"),
+        ("infinite", "infinite"),
+        ("zero-length", "not readable as audio"),
+        ("no samples", "holds no samples"),
+        ("text", "not readable as audio"),
+        ("folder", "cannot be opened"),
+        ("missing", "cannot be opened"),
+        ("truncated", "truncated"),
+        ("flac", "truncated|not readable"),
+        ("header", "not readable|truncated|no samples"),
+    ],
+)
+def test_a_bad_file_is_named_in_one_line(tmp_path: Path, kind: str, reason: str) -> None:
+    path = bad_file(tmp_path, kind)
+    with pytest.raises(VocoderError, match=reason) as caught:
+        read_wav(path)
+    assert str(caught.value).startswith(f"{path}: ")
+    assert "\n" not in str(caught.value)
+    assert ";" in str(caught.value), "the remedy follows a semicolon"
+
+
+def test_a_truncated_wav_tells_what_is_missing(tmp_path: Path) -> None:
+    path = tmp_path / "a.wav"
+    write_wav(path, tone(1000), RATE)
+    path.write_bytes(path.read_bytes()[:-10])
+    with pytest.raises(VocoderError, match="10 bytes are missing"):
+        read_wav(path)
+
+
+@pytest.mark.parametrize("size", [0x7FFFF000, 0xFFFFFFFF])
+def test_a_wav_written_to_a_pipe_promises_no_size(tmp_path: Path, size: int) -> None:
+    path = tmp_path / "a.wav"
+    write_wav(path, tone(1000), RATE)
+    data = bytearray(path.read_bytes())
+    data[40:44] = struct.pack("<I", size)
+    path.write_bytes(data)
+    assert len(read_wav(path)[0]) == 1000
+
+
+@given(st.binary(max_size=200), st.integers(0, 100))
+def test_any_bytes_give_audio_or_a_vocoder_error(
+    tmp_path_factory: pytest.TempPathFactory, noise: bytes, position: int
+) -> None:
+    buffer = io.BytesIO()
+    write_wav(buffer, tone(50), RATE)
+    data = buffer.getvalue()
+    path = tmp_path_factory.mktemp("fuzz") / "a.wav"
+    path.write_bytes(data[:position] + noise + data[position + len(noise) // 2 :])
+    try:
+        audio, rate = read_wav(path)
+    except VocoderError as error:
+        assert "\n" not in str(error)
+    else:
+        assert rate > 0
+        assert np.isfinite(audio).all()
+
+
+def test_int16_clips_rounds_and_never_wraps() -> None:
+    samples, clipped = float_to_int16([0.0, 1.0, -1.0, -1.2, 1.5, 0.4 / 32768, 0.6 / 32768])
+    assert samples.dtype == np.int16
+    assert samples.tolist() == [0, 32767, -32768, -32768, 32767, 0, 1]
+    assert clipped == 2
+
+
+@given(st.lists(st.integers(-32768, 32767), min_size=1, max_size=50))
+def test_int16_round_trip(values: list[int]) -> None:
+    samples, clipped = float_to_int16(np.array(values, np.float32) / 32768)
+    assert samples.tolist() == values
+    assert clipped == 0
+
+
+@given(st.lists(st.floats(allow_nan=False, allow_infinity=False), max_size=50))
+def test_int16_follows_its_input(values: list[float]) -> None:
+    samples, clipped = float_to_int16(np.array(values, np.float64))
+    bounded = np.clip(np.array(values), -1, 32767 / 32768)
+    assert np.abs(samples / 32768 - bounded).max(initial=0) <= 0.5 / 32768 + 1e-12
+    assert clipped == sum(abs(value) > 1 for value in values)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_non_finite_audio_is_refused_and_nothing_written(tmp_path: Path, value: float) -> None:
+    with pytest.raises(VocoderError, match="1 of 3 samples are NaN or infinite"):
+        write_wav(tmp_path / "a.wav", [0.0, value, 0.0], RATE)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "audio",
+    [np.array([0, 300], np.int16), np.array([1j]), np.array(["0.5"]), np.array([True]), [0, 1]],
+    ids=["int16", "complex", "text", "bool", "int"],
+)
+def test_only_floats_are_written(tmp_path: Path, audio: Any) -> None:
+    """Integers would be a square wave of full scale."""
+    for convert in (float_to_int16, lambda audio: write_wav(tmp_path / "a.wav", audio, 22050)):
+        with pytest.raises(VocoderError, match="give floats of full scale 1"):
+            convert(audio)
+    assert not list(tmp_path.iterdir())
+
+
+def test_written_wav(tmp_path: Path) -> None:
+    audio = tone(1001)
+    audio[:3] = [1.5, -1.5, 0.25]
+    assert write_wav(tmp_path / "a.wav", audio, RATE) == 2
+    with wave.open(str(tmp_path / "a.wav")) as file:
+        assert file.getparams()[:4] == (1, 2, RATE, 1001)
+    back, rate = read_wav(tmp_path / "a.wav")
+    assert rate == RATE
+    assert np.abs(back - np.clip(audio, -1, 1)).max() <= 1 / 32768
+
+
+def test_an_unseekable_file_object_will_do(tmp_path: Path) -> None:
+    class Pipe(io.BytesIO):
+        def seek(self, *_: int) -> int:
+            raise io.UnsupportedOperation("seek")
+
+        def seekable(self) -> bool:
+            return False
+
+    pipe = Pipe()
+    write_wav(pipe, tone(100), RATE)
+    write_wav(tmp_path / "a.wav", tone(100), RATE)
+    assert pipe.getvalue() == (tmp_path / "a.wav").read_bytes()
+
+
+def test_only_one_channel_is_written() -> None:
+    with pytest.raises(VocoderError, match=r"shape \(2, 100\)"):
+        write_wav(io.BytesIO(), np.zeros((2, 100)), RATE)

@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+from comparisons import HOSTILE, made_up
+
+from vocoder.judging.comparison import FIGURES, Comparison, VoiceScores, format_summary
+from vocoder.judging.report import render_report
+from vocoder.judging.report.charts import strip_chart
+
+
+def voice(name: str = "a", weights: list[float] | None = None, **values: list[float]):
+    arrays = {figure: np.array(column) for figure, column in values.items()}
+    weighted = {} if weights is None else {figure: np.array(weights) for figure in values}
+    return VoiceScores(name, arrays, weighted)
+
+
+def test_the_error_is_that_of_a_mean():
+    values = [1.0, 2.0, 4.0, 9.0]
+    mean, error, n = voice(stoi=values).summary("stoi")
+    assert (mean, n) == (4.0, 4)
+    assert error == pytest.approx(np.std(values, ddof=1) / 2)
+
+
+def test_weights_that_are_equal_change_nothing():
+    values = [1.0, 2.0, 4.0, 9.0]
+    plain = voice(stoi=values).summary("stoi")
+    assert voice(weights=[3.0] * 4, stoi=values).summary("stoi") == pytest.approx(plain)
+
+
+def test_speed_is_all_audio_over_all_computing():
+    audio, computing = np.array([2.0, 3.0, 10.0]), np.array([1.0, 6.0, 2.0])
+    speeds = (audio / computing).tolist()
+    mean = voice(weights=computing.tolist(), times_real_time=speeds).summary("times_real_time")[0]
+    assert mean == pytest.approx(audio.sum() / computing.sum())
+
+
+def test_clips_without_a_figure_are_left_out_of_the_mean():
+    nan = float("nan")
+    assert voice(stoi=[nan, 1.0, 3.0]).summary("stoi")[::2] == (2.0, 2)
+    assert format_summary(voice(stoi=[nan, nan]), FIGURES["stoi"]) == "undefined"
+    assert format_summary(voice(stoi=[0.5]), FIGURES["stoi"]) == "0.500"  # one has no error
+    assert format_summary(voice(stoi=[0.5]), FIGURES["pesq"]) == ""
+
+
+def test_a_divergence_is_not_hidden():
+    sick = voice(nats_per_dim=[3.0, -np.inf, 5.0], mel_distance=[1.0, 1.0, 1.0])
+    assert sick.summary("nats_per_dim")[::2] == (-np.inf, 3)
+    assert format_summary(sick, FIGURES["nats_per_dim"]) == "-inf"
+    sound = dataclasses.replace(voice(nats_per_dim=[1.0] * 3, mel_distance=[1.0] * 3), name="b")
+    comparison = dataclasses.replace(made_up(), voices=(sick, sound))
+    assert comparison.ranking("nats_per_dim") == ["b", "a"]
+    found = json.loads(json.dumps(comparison.to_dict(), allow_nan=False))
+    assert found["voices"][0]["figures"]["nats_per_dim"] == {
+        "mean": None, "standard_error": None, "n_clips": 3, "by_clip": [3.0, None, 5.0],
+    }  # fmt: skip
+    assert ">-inf</text>" in strip_chart(comparison, FIGURES["nats_per_dim"])
+    page = render_report(comparison, [])
+    assert page.count("<td>-inf</td>") == 2  # the mean and the clip
+
+
+def test_ranking_goes_by_direction_and_leaves_out_who_has_nothing():
+    comparison = made_up()
+    assert comparison.ranking("mel_distance") == ["recording", "griffin-lim", HOSTILE]
+    assert comparison.ranking("stoi") == ["recording", "griffin-lim", HOSTILE]
+    assert comparison.ranking("f0_rmse") == ["recording", "griffin-lim"]
+    assert comparison.best("stoi") == "recording"
+    assert made_up(voices=("griffin-lim",)).best("stoi") is None
+
+
+def test_json_holds_every_clip_and_no_nan():
+    comparison = made_up()
+    found = json.loads(json.dumps(comparison.to_dict(), allow_nan=False))
+    assert [clip["id"] for clip in found["clips"]] == list(comparison.clips)
+    whisper = found["voices"][2]["figures"]
+    assert whisper["f0_rmse"] == {
+        "mean": None, "standard_error": None, "n_clips": 0, "by_clip": [None] * 3,
+    }  # fmt: skip
+    values = comparison.voices[2].values["stoi"]
+    assert whisper["stoi"]["by_clip"] == values.tolist()
+    assert whisper["stoi"]["mean"] == pytest.approx(values.mean())
+    assert found["figures"]["mel_distance"]["unit"] == "nats"
+
+
+def test_the_table_has_a_row_a_figure_and_a_column_a_voice():
+    comparison: Comparison = made_up(voices=("recording", "griffin-lim"))
+    lines = comparison.table().splitlines()
+    assert lines[0].endswith(
+        "3 test clips, 1.5 s, preset tacotron2-22k; temperature 1, seed 0, cpu"
+    )
+    rows = lines[2:6]
+    labels = [row.split("  ")[0] for row in rows[1:]]
+    assert labels == ["mel distance, nats", "pitch error, cents", "STOI"]
+    columns = [rows[0].index(name) for name in ("better", "recording", "griffin-lim")]
+    assert all(row[column - 1] == " " != row[column] for row in rows[1:] for column in columns)
+    assert "1.000 ± 0.000*" in rows[3]
+    assert lines[-1] == comparison.notes[0]

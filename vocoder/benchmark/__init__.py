@@ -1,0 +1,1 @@
+"""How fast models and kernels are on this machine."""

@@ -1,0 +1,1 @@
+"""One file for each data set; every file here registers its reader."""

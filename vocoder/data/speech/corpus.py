@@ -1,0 +1,252 @@
+"""Readers, which list the clips of a source, and the preprocessed corpus that training reads.
+
+A preprocessed corpus is a folder:
+
+    manifest.json      what is in it, written last: a folder without one is not finished
+    audio/ID.npy       int16 (N,), N a multiple of the hop length
+    mels/ID.npy        float32 (M, F) of exactly that audio; frame f starts at sample f·hop
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from vocoder.config import suggest
+from vocoder.data.speech.reader import SPLITS, Split, is_safe_id
+from vocoder.errors import VocoderError
+from vocoder.files.arrays import load_npy
+from vocoder.mel.presets import MelPreset
+
+# ---- readers ----
+
+
+# ---- the preprocessed corpus ----
+
+FORMAT = "vocoder-corpus"
+VERSION = 1
+MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """One clip of a preprocessed corpus."""
+
+    id: str
+    split: Split
+    n_samples: int
+    n_frames: int
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The content of manifest.json."""
+
+    name: str  # of the reader
+    preset: MelPreset
+    seed: int  # of a random split
+    split_rule: str  # in words
+    utterances: tuple[Utterance, ...]  # sorted by id
+    given_mels: bool = False  # the mels are not those of the recordings
+
+    def to_json(self) -> str:
+        """Return the text of the file, one line for each utterance."""
+        seconds = dict.fromkeys(SPLITS, 0.0)
+        lines = []
+        for utterance in self.utterances:
+            length = utterance.n_samples / self.preset.sample_rate
+            seconds[utterance.split] += length
+            values = {**utterance.__dict__, "seconds": round(length, 3)}
+            lines.append(json.dumps(values, ensure_ascii=False))
+        head = {
+            "format": FORMAT,
+            "version": VERSION,
+            "name": self.name,
+            "seed": self.seed,
+            "split_rule": self.split_rule,
+            "seconds": {split: round(total, 3) for split, total in seconds.items()},
+            "fingerprint": self.preset.fingerprint,
+            "preset": self.preset.to_dict(),
+            **({"given_mels": True} if self.given_mels else {}),
+        }
+        opening = json.dumps(head, ensure_ascii=False, indent=1).removesuffix("\n}")
+        return opening + ',\n "utterances": [\n  ' + ",\n  ".join(lines) + "\n ]\n}\n"
+
+    @classmethod
+    def from_json(cls, text: str | bytes, where: str = MANIFEST) -> Manifest:
+        """Read what `to_json` wrote, checking every field.
+
+        Args:
+            text: the file's content, from whatever source.
+            where: the file's name, for messages.
+
+        Raises:
+            VocoderError: the text is not a manifest that this version can read.
+        """
+        try:
+            values = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise VocoderError(
+                f"{where}: not JSON ({error}); preprocess the corpus again"
+            ) from None
+        if not isinstance(values, dict) or values.get("format") != FORMAT:
+            raise VocoderError(f"{where}: not the manifest of a preprocessed corpus")
+        if values.get("version") != VERSION:
+            raise VocoderError(
+                f"{where}: version {values.get('version')!r}, this vocoder reads {VERSION}; "
+                "preprocess the corpus again"
+            )
+        preset = MelPreset.from_dict(_field(values, "preset", dict, where), f"{where}: preset")
+        if values.get("fingerprint") != preset.fingerprint:
+            raise VocoderError(
+                f"{where}: fingerprint {values.get('fingerprint')!r} is not that of its preset, "
+                f"{preset.fingerprint}; preprocess the corpus again"
+            )
+        items = _field(values, "utterances", list, where)
+        utterances = tuple(
+            _utterance(item, preset, f"{where}: utterances[{index}]")
+            for index, item in enumerate(items)
+        )
+        ids = [utterance.id for utterance in utterances]
+        if not ids or any(a >= b for a, b in itertools.pairwise(ids)):
+            raise VocoderError(f"{where}: utterances must be some, different, and sorted by id")
+        return cls(
+            name=_field(values, "name", str, where),
+            preset=preset,
+            seed=_field(values, "seed", int, where),
+            split_rule=_field(values, "split_rule", str, where),
+            utterances=utterances,
+            given_mels=values.get("given_mels") is True,
+        )
+
+
+def _field(values: dict[str, Any], key: str, kind: type, where: str) -> Any:
+    value = values.get(key)
+    if type(value) is not kind:
+        raise VocoderError(f"{where}: {key} must be {kind.__name__}, is {str(value)[:40]!r}")
+    return value
+
+
+def _utterance(item: Any, preset: MelPreset, where: str) -> Utterance:
+    if not isinstance(item, dict):
+        raise VocoderError(f"{where}: must be dict, is {str(item)[:40]!r}")
+    identity = _field(item, "id", str, where)
+    split = _field(item, "split", str, where)
+    n_samples = _field(item, "n_samples", int, where)
+    n_frames = _field(item, "n_frames", int, where)
+    if not is_safe_id(identity):
+        raise VocoderError(f"{where}: id {identity[:40]!r} is not fit for a file name")
+    if split not in SPLITS:
+        raise VocoderError(f"{where}: split {split[:40]!r} is neither train nor test")
+    if n_samples < 1 or n_samples % preset.hop_length:
+        raise VocoderError(
+            f"{where}: n_samples {n_samples} is not a multiple of the hop {preset.hop_length}"
+        )
+    if n_frames != preset.n_frames(n_samples):
+        raise VocoderError(
+            f"{where}: n_frames {n_frames}, but {n_samples} samples make "
+            f"{preset.n_frames(n_samples)} with preset {preset.name}"
+        )
+    return Utterance(identity, split, n_samples, n_frames)  # type: ignore[arg-type]
+
+
+class Corpus:
+    """A preprocessed corpus, opened for training; arrays are mapped from disk, not read."""
+
+    def __init__(self, folder: Path, manifest: Manifest) -> None:
+        self.folder = folder
+        self.manifest = manifest
+
+    @classmethod
+    def open(cls, folder: str | Path) -> Corpus:
+        """Open the corpus in `folder`.
+
+        Raises:
+            VocoderError: there is none, it is not finished, or its manifest is damaged.
+        """
+        folder = Path(folder)
+        path = folder / MANIFEST
+        try:
+            text = path.read_bytes()
+        except (FileNotFoundError, NotADirectoryError):
+            raise VocoderError(
+                f"{folder}: no preprocessed corpus (there is no {MANIFEST}); make it, or finish "
+                "what was stopped, with `vocoder preprocess`"
+            ) from None
+        return cls(folder, Manifest.from_json(text, str(path)))
+
+    @property
+    def name(self) -> str:
+        """The name of the reader that the corpus came through."""
+        return self.manifest.name
+
+    @property
+    def preset(self) -> MelPreset:
+        """The recipe of the mels."""
+        return self.manifest.preset
+
+    @property
+    def fingerprint(self) -> str:
+        """The fingerprint of `preset`."""
+        return self.preset.fingerprint
+
+    def utterances(self, split: Split) -> list[Utterance]:
+        """Return the clips of one split, sorted by id.
+
+        Raises:
+            VocoderError: `split` is neither "train" nor "test".
+        """
+        if split not in SPLITS:
+            raise VocoderError(f"split {split!r}: unknown{suggest(split, SPLITS)}")
+        return [utterance for utterance in self.manifest.utterances if utterance.split == split]
+
+    def audio(self, utterance: Utterance) -> npt.NDArray[np.int16]:
+        """Map the audio (N,), int16, full scale 32768.
+
+        Raises:
+            VocoderError: the file is missing, damaged or of another length.
+        """
+        return map_array(audio_path(self.folder, utterance.id), np.int16, (utterance.n_samples,))
+
+    def mel(self, utterance: Utterance) -> npt.NDArray[np.float32]:
+        """Map the mel-spectrogram (M, F), float32.
+
+        Raises:
+            VocoderError: the file is missing, damaged or of another shape.
+        """
+        shape = (self.preset.n_mels, utterance.n_frames)
+        return map_array(mel_path(self.folder, utterance.id), np.float32, shape)
+
+
+def audio_path(folder: Path, identity: str) -> Path:
+    """Return where a corpus keeps the audio of a clip."""
+    return folder / "audio" / f"{identity}.npy"
+
+
+def mel_path(folder: Path, identity: str) -> Path:
+    """Return where a corpus keeps the mel of a clip."""
+    return folder / "mels" / f"{identity}.npy"
+
+
+def map_array(path: Path, dtype: Any, shape: Sequence[int]) -> npt.NDArray[Any]:
+    """Map a .npy file read-only, without ever unpickling.
+
+    Raises:
+        VocoderError: it is missing, damaged, pickled, or not of this dtype and shape.
+    """
+    remedy = "preprocess the corpus again"
+    try:
+        array = load_npy(path)
+    except VocoderError as error:
+        raise VocoderError(f"{error}; {remedy}") from None
+    if array.dtype != dtype or array.shape != tuple(shape):
+        found = f"{array.dtype} {array.shape}"
+        raise VocoderError(f"{path}: {found}, not {np.dtype(dtype)} {tuple(shape)}; {remedy}")
+    return array

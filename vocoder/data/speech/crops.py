@@ -1,0 +1,103 @@
+"""Random aligned crops of mels and audio: the batch of a step is a pure function of its number."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vocoder.data.speech.corpus import Corpus, Utterance
+from vocoder.errors import VocoderError
+
+log = logging.getLogger("vocoder")
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Crops that are ready for a model.
+
+    Args:
+        audio: (B, N) in [−1, 1).
+        mel: (B, M, F), with frames of context on each side.
+        offset: samples from the start of the first frame to the first sample.
+    """
+
+    audio: Tensor
+    mel: Tensor
+    offset: int
+
+
+class Crops:
+    """Random crops of the training split, every utterance once an epoch.
+
+    A crop of the mel, not the mel of a crop: the frames are those of the whole clip, and those on
+    each side that a model reaches come along. No sampler state exists that a resumed run
+    would have to restore: utterance and position follow from the seed and the step alone.
+
+    Args:
+        corpus: a preprocessed corpus.
+        segment_length: samples per crop N.
+        seed: of order and positions.
+        context: frames before and after a crop that come along.
+    """
+
+    def __init__(
+        self, corpus: Corpus, segment_length: int, seed: int, context: tuple[int, int] = (1, 1)
+    ) -> None:
+        self.corpus = corpus
+        self.segment_length = segment_length
+        self.seed = seed
+        self.context = context
+        self.hop_length = corpus.preset.hop_length
+        self.frames = -(-segment_length // self.hop_length)
+        everything = corpus.utterances("train")
+        self.utterances = [u for u in everything if self._room(u) > 0]
+        if not self.utterances:
+            seconds = (self.frames + sum(context)) * self.hop_length / corpus.preset.sample_rate
+            raise VocoderError(
+                f"{corpus.folder}: no training clip is {seconds:.2f} s long; "
+                "lower train.segment_length"
+            )
+        if len(self.utterances) < len(everything):
+            log.warning(
+                "%d of %d training clips are shorter than a segment and left out",
+                len(everything) - len(self.utterances),
+                len(everything),
+            )
+
+    def _room(self, utterance: Utterance) -> int:
+        """Return how many places a crop can start at, its frames of context included."""
+        before, after = self.context
+        end = min(utterance.n_frames - after, utterance.n_samples // self.hop_length)
+        return end - self.frames - before + 1
+
+    def batch(self, step: int, batch_size: int, rank: int = 0, n_ranks: int = 1) -> Batch:
+        """Return this process's share of the joint batch of a step, counted from 0.
+
+        Args:
+            step: the optimiser step.
+            batch_size: crops of all processes together; a multiple of `n_ranks`.
+            rank: this process.
+            n_ranks: all processes.
+        """
+        share = batch_size // n_ranks
+        first = step * batch_size + rank * share
+        crops = [self._crop(index) for index in range(first, first + share)]
+        audio, mel = (torch.from_numpy(np.stack(part)) for part in zip(*crops, strict=True))
+        return Batch(audio, mel, self.context[0] * self.hop_length)
+
+    def _crop(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        epoch, position = divmod(index, len(self.utterances))
+        order = np.random.default_rng((self.seed, 0, epoch)).permutation(len(self.utterances))
+        utterance = self.utterances[order[position]]
+        before, after = self.context
+        start = before + int(
+            np.random.default_rng((self.seed, 1, index)).integers(self._room(utterance))
+        )
+        begin = start * self.hop_length
+        audio = self.corpus.audio(utterance)[begin : begin + self.segment_length]
+        mel = self.corpus.mel(utterance)[:, start - before : start + self.frames + after]
+        return audio.astype(np.float32) / 32768, np.array(mel, dtype=np.float32)

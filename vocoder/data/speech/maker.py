@@ -1,0 +1,129 @@
+"""From one recording to the audio and the mel that training reads."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import io
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from vocoder.data.speech.corpus import audio_path, mel_path
+from vocoder.data.speech.journal import Record
+from vocoder.data.speech.reader import Clip
+from vocoder.errors import VocoderError
+from vocoder.mel.presets import MelPreset
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A file that cannot be used."""
+
+    file: str  # within the source
+    reason: str
+
+
+class Maker:
+    """Makes the files of a clip; cheap to send to another process."""
+
+    def __init__(self, source: Path, out: Path, preset: MelPreset) -> None:
+        self.source = source
+        self.out = out
+        self.preset = preset
+
+    def source_state(self, clip: Clip) -> tuple[str, int, int, tuple[str | int, ...]]:
+        """Return the file of a clip within the source, its bytes and time of change.
+
+        Then come those of the mel given with it, if any.
+        """
+        state = clip.path.stat()
+        mel: tuple[str | int, ...] = ()
+        if clip.mel is not None:
+            given = clip.mel.stat()
+            mel = (str(clip.mel), given.st_size, given.st_mtime_ns)
+        return str(clip.path.relative_to(self.source)), state.st_size, state.st_mtime_ns, mel
+
+    def has_files(self, record: Record) -> bool:
+        """Tell whether the files of a clip are there in full length."""
+        n_values = self.preset.n_mels * self.preset.n_frames(record.n_samples)
+        return (
+            audio_path(self.out, record.id).stat().st_size > 2 * record.n_samples
+            and mel_path(self.out, record.id).stat().st_size > 4 * n_values
+        )
+
+    def make(self, clip: Clip) -> Record | Failure:
+        """Write the audio and the mel of one clip.
+
+        Raises:
+            OSError: a file cannot be written; that is no failure of the clip.
+        """
+        from vocoder.data.speech.given_mels import common_frames, read_given_mel
+        from vocoder.files.audio import read_int16
+
+        hop = self.preset.hop_length
+        given = None
+        try:
+            file, size, mtime_ns, mel_state = self.source_state(clip)
+            audio, n_clipped = read_int16(clip.path, sample_rate=self.preset.sample_rate)
+            n_samples = len(audio) // hop * hop
+            if clip.mel is not None:
+                given = read_given_mel(clip.mel, self.preset, functools.partial(self._mel, audio))
+                n_recorded = self.preset.n_frames(n_samples)
+                n_frames = common_frames(given.shape[1], n_recorded)
+                given = given[:, :n_frames]
+                n_samples -= (n_recorded - n_frames) * hop
+        except VocoderError as error:
+            reason = str(error).removeprefix(f"{clip.path}: ")
+            return Failure(str(clip.path.relative_to(self.source)), reason)
+        except OSError as error:
+            place = "" if error.filename in (clip.path, str(clip.path)) else f"{error.filename}: "
+            reason = f"{place}{error.strerror or error}"
+            return Failure(str(clip.path.relative_to(self.source)), reason)
+        if n_samples < self.preset.min_samples:
+            return Failure(
+                file,
+                f"too short, {len(audio)} samples; preset {self.preset.name} needs "
+                f"{self.preset.min_samples} in whole frames of {hop}",
+            )
+        samples = audio[:n_samples]
+        mel = self._mel(samples) if given is None else given
+        _write_array(audio_path(self.out, clip.id), samples)
+        _write_array(mel_path(self.out, clip.id), mel.numpy())
+        return Record(clip.id, file, size, mtime_ns, n_samples, n_clipped, mel_state)
+
+    def _mel(self, samples: npt.NDArray[np.int16]) -> Tensor:
+        """Return the mel (M, F) of the audio as stored, which is what training sees."""
+        import torch
+
+        from vocoder.mel.spectrogram import MelSpectrogram
+
+        stored = torch.from_numpy(np.multiply(samples, 1 / 32768, dtype=np.float32))
+        with torch.inference_mode():
+            return MelSpectrogram(self.preset)(stored)
+
+
+def _write_array(path: Path, array: npt.NDArray[Any]) -> None:
+    """Write a .npy file, or on an error nothing.
+
+    Straight to its name, which a kill may leave half-written: the journal vouches for whole files,
+    the manifest for a whole corpus, and a rename would cost as much again as the file. Not by
+    np.save either, which loses the reason on a full disk.
+    """
+    array = np.ascontiguousarray(array)
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, np.lib.format.header_data_from_array_1_0(array))
+    try:
+        with open(path, "wb") as file:
+            file.write(header.getbuffer())
+            file.write(array.data)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            path.unlink()
+        raise OSError(error.errno, error.strerror, str(path)) from None

@@ -1,0 +1,1 @@
+"""One file for each form of corpus; every file here registers its reader."""

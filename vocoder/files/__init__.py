@@ -1,0 +1,1 @@
+"""Bytes in and out, safely: sound, arrays, pictures and pickles."""

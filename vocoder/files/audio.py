@@ -1,0 +1,234 @@
+"""Sound files in and out: any common format in, 16-bit PCM WAV out."""
+
+from __future__ import annotations
+
+import functools
+import io
+import logging
+import os
+import struct
+import wave
+from pathlib import Path
+from typing import Any, BinaryIO, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from vocoder.errors import VocoderError
+from vocoder.files.atomic import atomic_path
+
+logger = logging.getLogger("vocoder")
+
+# A program that writes WAV to a pipe cannot go back to fill in the size of its data: ffmpeg leaves
+# 0xFFFFFFFF there, espeak-ng 0x7FFFF000, others 0. Such sizes promise nothing.
+_UNKNOWN_SIZE = 0x7FFFF000
+
+_BLOCK = 1 << 16  # samples converted and written at once
+
+
+def read_wav(
+    path: str | os.PathLike[str], *, sample_rate: int | None = None, resample: bool = True
+) -> tuple[npt.NDArray[np.float32], int]:
+    """Read a sound file as mono float32.
+
+    Reads what libsndfile reads: WAV of 8, 16, 24 or 32-bit integers or floats, FLAC, OGG and more.
+    Channels are averaged. Resampling to another rate is logged once for each pair of rates.
+
+    Args:
+        path: the file.
+        sample_rate: the rate wanted, in Hz; None keeps the file's own.
+        resample: convert a file of another rate; if False, refuse it.
+
+    Returns:
+        The audio (N,), integer formats scaled to [-1, 1), and its sample rate in Hz.
+
+    Raises:
+        VocoderError: the file is missing, unreadable, truncated, empty, holds NaN or infinite
+            samples, or has another rate and `resample` is False.
+    """
+    channels, rate = _read_channels(path, "float32")
+    audio = channels[:, 0] if channels.shape[1] == 1 else channels.mean(axis=1)
+    if not np.isfinite(audio).all():
+        raise VocoderError(f"{path}: holds NaN or infinite samples; export it again or remove it")
+    if sample_rate is None or sample_rate == rate:
+        return np.ascontiguousarray(audio), rate
+    if not resample:
+        raise VocoderError(
+            f"{path}: has {rate} Hz, {sample_rate} Hz are wanted; convert it or allow resampling"
+        )
+    import librosa
+
+    _say_resampling(rate, sample_rate)
+    audio = librosa.resample(audio, orig_sr=rate, target_sr=sample_rate, res_type="soxr_hq")
+    return np.ascontiguousarray(audio, dtype=np.float32), sample_rate
+
+
+def read_int16(
+    path: str | os.PathLike[str], *, sample_rate: int
+) -> tuple[npt.NDArray[np.int16], int]:
+    """Read a sound file as mono 16-bit samples: `read_wav` and `float_to_int16` in one.
+
+    What is stored so already makes no detour through floats, which costs more time than reading.
+
+    Args:
+        path: the file.
+        sample_rate: the rate wanted, in Hz; audio of another rate is resampled.
+
+    Returns:
+        The samples (N,), and how many lay beyond full scale and were clipped.
+
+    Raises:
+        VocoderError: as `read_wav`.
+    """
+    channels, rate = _read_channels(path, "int16")
+    if channels.dtype == np.int16 and channels.shape[1] == 1 and rate == sample_rate:
+        return channels[:, 0], 0
+    return float_to_int16(read_wav(path, sample_rate=sample_rate)[0])
+
+
+def _read_channels(
+    path: str | os.PathLike[str], dtype: Literal["float32", "int16"]
+) -> tuple[npt.NDArray[Any], int]:
+    """Return the samples (N, channels) and the rate of a file; int16 only of a file of 16 bits."""
+    import soundfile
+
+    path = Path(path)
+    try:
+        with open(path, "rb") as stream:
+            missing = _missing_wav_bytes(stream)
+        # By its name: through a Python file, libsndfile takes twice the time.
+        with soundfile.SoundFile(path) as file:
+            rate, promised = file.samplerate, file.frames
+            if file.subtype != "PCM_16":
+                dtype = "float32"
+            channels = file.read(dtype=dtype, always_2d=True)
+    except soundfile.SoundFileError as error:
+        reason = " ".join(str(getattr(error, "error_string", error)).split()).rstrip(".")
+        raise VocoderError(
+            f"{path}: not readable as audio ({reason}); convert it to WAV or FLAC, or remove it"
+        ) from None
+    except OSError as error:
+        raise VocoderError(
+            f"{path}: cannot be opened ({error.strerror or error}); check the path and permissions"
+        ) from None
+    if missing or len(channels) < promised:
+        lack = f"{missing} bytes" if missing else f"{promised - len(channels)} samples"
+        raise VocoderError(f"{path}: truncated, {lack} are missing; copy it again or remove it")
+    if not len(channels):
+        raise VocoderError(f"{path}: holds no samples; remove it or record it again")
+    return channels, rate
+
+
+@functools.cache
+def _say_resampling(source: int, target: int) -> None:
+    logger.warning("resampling audio from %d Hz to %d Hz", source, target)
+
+
+def _missing_wav_bytes(stream: BinaryIO) -> int:
+    """Return how many bytes of sound the header of a WAV file promises beyond the file's end.
+
+    libsndfile shortens such a file in silence. Files that are not RIFF WAV give 0.
+    """
+    length = stream.seek(0, os.SEEK_END)
+    stream.seek(0)
+    head = stream.read(12)
+    if head[:4] != b"RIFF" or head[8:] != b"WAVE":
+        return 0
+    while len(header := stream.read(8)) == 8:
+        name, size = struct.unpack("<4sI", header)
+        if name == b"data":
+            return 0 if size >= _UNKNOWN_SIZE else max(0, stream.tell() + size - length)
+        stream.seek(size + size % 2, os.SEEK_CUR)
+    return 0
+
+
+def float_to_int16(audio: npt.ArrayLike) -> tuple[npt.NDArray[np.int16], int]:
+    """Convert samples to 16 bits, the inverse of dividing by 32768.
+
+    Samples are clipped and rounded, never wrapped: 1.0 gives 32767 and -1.2 gives -32768.
+
+    Args:
+        audio: samples of any shape, full scale ±1.
+
+    Returns:
+        The int16 samples, and how many lay outside [-1, 1].
+
+    Raises:
+        VocoderError: a sample is no float, NaN or infinite.
+    """
+    audio = np.asarray(audio)
+    low, high = _check_floats(audio)
+    if audio.dtype != np.float64:
+        audio = audio.astype(np.float32, copy=False)
+    clipped = 0 if low >= -1 and high <= 1 else int(((audio > 1) | (audio < -1)).sum())
+    scaled = np.asarray(np.clip(audio, -1, 1) * 32768)
+    np.minimum(np.rint(scaled, out=scaled), 32767, out=scaled)
+    return scaled.astype(np.int16), clipped
+
+
+def _check_floats(audio: npt.NDArray[Any]) -> tuple[float, float]:
+    """Return the extremes of audio, or raise a `VocoderError` unless it is finite floats."""
+    if audio.dtype.kind != "f":
+        raise VocoderError(
+            f"audio: holds {audio.dtype}; give floats of full scale 1, as int16 samples / 32768"
+        )
+    # Almost always all is well, which the two extremes tell in a fraction of the time.
+    low, high = (audio.min(), audio.max()) if audio.size else (0, 0)
+    if not (np.isfinite(low) and np.isfinite(high)):
+        bad = audio.size - int(np.isfinite(audio).sum())
+        raise VocoderError(
+            f"audio: {bad} of {audio.size} samples are NaN or infinite; check the mel and the voice"
+        )
+    return low, high
+
+
+def wav_stream_header(sample_rate: int) -> bytes:
+    """Return the header of a mono 16-bit WAV of unknown length, as programs write it to a pipe."""
+    form = struct.pack("<HHIIHH", 1, 1, sample_rate, 2 * sample_rate, 2, 16)
+    chunks = b"fmt " + struct.pack("<I", len(form)) + form + b"data" + b"\xff" * 4
+    return b"RIFF" + b"\xff" * 4 + b"WAVE" + chunks
+
+
+def write_wav(
+    file: str | os.PathLike[str] | BinaryIO, audio: npt.ArrayLike, sample_rate: int
+) -> int:
+    """Write mono audio (N,) as a 16-bit PCM WAV.
+
+    A path is written atomically: the file is whole or not there. A binary file object needs no
+    `seek`, so that standard output will do. It is converted and written block by block, so that
+    long audio takes no memory a second time.
+
+    Returns:
+        How many samples lay outside [-1, 1] and were clipped.
+
+    Raises:
+        VocoderError: `audio` is not one-dimensional, or holds anything but finite floats.
+        OSError: the file cannot be written.
+    """
+    audio = np.asarray(audio)
+    if audio.ndim != 1:
+        raise VocoderError(f"audio: has shape {audio.shape}; write one channel (N,) at a time")
+    _check_floats(audio)  # all of it, before the first byte goes out
+    if isinstance(file, str | os.PathLike):
+        with atomic_path(file) as temporary, open(temporary, "wb") as stream:
+            return _write_pcm(stream, audio, sample_rate)
+    return _write_pcm(file, audio, sample_rate)
+
+
+def _write_pcm(file: BinaryIO, audio: npt.NDArray[Any], sample_rate: int) -> int:
+    """Write finite audio (N,) as `write_wav` does; return how many samples were clipped."""
+    header = io.BytesIO()
+    with wave.open(header, "wb") as out:
+        out.setnchannels(1)
+        out.setsampwidth(2)
+        out.setframerate(sample_rate)
+        out.setnframes(len(audio))
+        out.writeframesraw(b"")  # writes the header
+        # Closing the file would now mend the number of frames in it.
+        file.write(header.getbuffer())
+    n_clipped = 0
+    for start in range(0, len(audio), _BLOCK):
+        samples, clipped = float_to_int16(audio[start : start + _BLOCK])
+        file.write(samples.astype("<i2").tobytes())
+        n_clipped += clipped
+    return n_clipped

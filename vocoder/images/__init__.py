@@ -1,0 +1,1 @@
+"""Image models at work: drawing samples and showing them."""

@@ -1,0 +1,1 @@
+"""Judging models: likelihood, perceptual metrics, comparisons and reports."""

@@ -1,0 +1,281 @@
+"""What a comparison of voices found: figures of every clip, their means, as a table or JSON."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from vocoder.mel.presets import MelPreset
+
+RECORDING = "recording"  # the voice that is ideal
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One thing that is measured, and how to read it."""
+
+    name: str  # in JSON
+    label: str  # for people
+    unit: str  # "" where it has none
+    better: Literal["more", "less"]
+    meaning: str  # one sentence
+    n_decimals: int
+
+
+FIGURES = {
+    figure.name: figure
+    for figure in (
+        Figure(
+            "nats_per_dim",
+            "log-likelihood, mean over clips",
+            "nats/dim",
+            "more",
+            "Of the recording under the flow; every clip weighs the same, as is published.",
+            3,
+        ),
+        Figure(
+            "nats_per_dim_by_length",
+            "log-likelihood, by length",
+            "nats/dim",
+            "more",
+            "Of the recording under the flow; every sample weighs the same.",
+            3,
+        ),
+        Figure(
+            "nats_per_dim_active",
+            "log-likelihood, active frames",
+            "nats/dim",
+            "more",
+            "Over the frames within 40 dB of a clip's loudest: silence is cheap to model.",
+            3,
+        ),
+        Figure(
+            "log_spectral_distance",
+            "log-spectral distance",
+            "dB",
+            "less",
+            "Root mean square difference of the log spectra, all bins alike.",
+            2,
+        ),
+        Figure(
+            "mel_distance",
+            "mel distance",
+            "of the mel",
+            "less",
+            "Mean absolute difference of the mel-spectrograms of the corpus's preset.",
+            3,
+        ),
+        Figure(
+            "mel_cepstral_distortion",
+            "mel-cepstral distortion",
+            "dB",
+            "less",
+            "Difference of the smooth spectra along the mel scale, without the level.",
+            2,
+        ),
+        Figure(
+            "f0_rmse",
+            "pitch error",
+            "cents",
+            "less",
+            "Root mean square over frames that are voiced in both; an octave is 1200 cents.",
+            1,
+        ),
+        Figure(
+            "voicing_f1",
+            "voicing F1",
+            "",
+            "more",
+            "How well voiced frames are met: 1 if all are, and no other.",
+            3,
+        ),
+        Figure(
+            "tone_bias",
+            "tone bias",
+            "dB",
+            "less",
+            "How much more the lines at multiples of rate/H stand out than in the recording's "
+            "quiet frames.",
+            2,
+        ),
+        Figure("stoi", "STOI", "", "more", "Intelligibility, up to 1.", 3),
+        Figure("pesq", "PESQ", "", "more", "Quality as listeners would rate it, 1 to 4.64.", 2),
+        Figure(
+            "times_real_time",
+            "speed",
+            "× real time",
+            "more",
+            "Seconds of audio made per second of computing, one clip at a time.",
+            2,
+        ),
+    )
+}
+
+
+@dataclass(frozen=True)
+class VoiceScores:
+    """The figures of one voice; one value a clip, NaN where a clip has none.
+
+    An infinite value makes the mean so too, so that no divergence is hidden.
+    """
+
+    name: str
+    values: Mapping[str, npt.NDArray[np.float64]]  # (n_clips,) by the figure's name
+    # Of the clips in a mean (n_clips,); a figure that is not here weighs all clips alike.
+    weights: Mapping[str, npt.NDArray[np.float64]] = field(default_factory=dict)
+
+    def summary(self, figure: str) -> tuple[float, float, int]:
+        """Return the mean over clips, its standard error (NaN of one clip), and how many have it.
+
+        The error tells how much the mean may change with other clips of the same kind.
+        """
+        values = self.values[figure]
+        weights = self.weights.get(figure, np.ones_like(values))
+        known = ~np.isnan(values)
+        values, weights, n = values[known], weights[known], int(known.sum())
+        if not n:
+            return math.nan, math.nan, 0
+        mean = float((weights * values).sum() / weights.sum())
+        if n == 1 or math.isinf(mean):
+            return mean, math.nan, n
+        spread = (weights**2 * (values - mean) ** 2).sum() * n / (n - 1)
+        return mean, float(np.sqrt(spread) / weights.sum()), n
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Voices scored on the same clips."""
+
+    data: str  # the corpus
+    preset: MelPreset
+    clips: tuple[str, ...]  # ids
+    seconds: tuple[float, ...]  # of each clip
+    voices: tuple[VoiceScores, ...]
+    temperature: float
+    seed: int
+    device: str
+    notes: tuple[str, ...] = ()  # what was left out, and why
+
+    @property
+    def figures(self) -> list[Figure]:
+        """The figures that a voice has, in the order of `FIGURES`."""
+        return [
+            figure
+            for figure in FIGURES.values()
+            if any(figure.name in voice.values for voice in self.voices)
+        ]
+
+    def ranking(self, figure: str) -> list[str]:
+        """Return the names of the voices that have a figure, the best first."""
+        means = {
+            voice.name: voice.summary(figure)[0] for voice in self.voices if figure in voice.values
+        }
+        sign = -1 if FIGURES[figure].better == "more" else 1
+        known = [name for name, mean in means.items() if not math.isnan(mean)]
+        return sorted(known, key=lambda name: sign * means[name])
+
+    def best(self, figure: str) -> str | None:
+        """Return the name of the best voice of those that have a figure, if it beats another."""
+        ranking = self.ranking(figure)
+        return ranking[0] if len(ranking) > 1 else None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all of it as what JSON can hold; a figure that is undefined is None."""
+        return {
+            "data": self.data,
+            "preset": self.preset.name,
+            "temperature": self.temperature,
+            "seed": self.seed,
+            "device": self.device,
+            "figures": {
+                figure.name: {
+                    "label": figure.label,
+                    "unit": self.unit(figure),
+                    "better": figure.better,
+                    "ranking": self.ranking(figure.name),
+                }
+                for figure in self.figures
+            },
+            "clips": [
+                {"id": identity, "seconds": round(seconds, 3)}
+                for identity, seconds in zip(self.clips, self.seconds, strict=True)
+            ],
+            "voices": [
+                {
+                    "name": voice.name,
+                    "figures": {
+                        name: dict(
+                            zip(
+                                ("mean", "standard_error", "n_clips"),
+                                map(finite_or_none, voice.summary(name)),
+                                strict=True,
+                            ),
+                            by_clip=[finite_or_none(value) for value in values.tolist()],
+                        )
+                        for name, values in voice.values.items()
+                    },
+                }
+                for voice in self.voices
+            ],
+            "notes": list(self.notes),
+        }
+
+    def unit(self, figure: Figure) -> str:
+        """Return the unit of a figure here; a mel distance is in that of the preset's logarithm."""
+        if figure.name != "mel_distance":
+            return figure.unit
+        return {"ln": "nats", "log10": "log10", "none": ""}[self.preset.log]
+
+    def table(self) -> str:
+        """Return the means and their standard errors, a column for each voice."""
+        heads = ["", "better", *(voice.name for voice in self.voices)]
+        rows = [heads]
+        for figure in self.figures:
+            unit = self.unit(figure)
+            row = [f"{figure.label}, {unit}" if unit else figure.label, figure.better]
+            for voice in self.voices:
+                mark = "*" if voice.name == self.best(figure.name) else ""
+                row.append(format_summary(voice, figure) + mark)
+            rows.append(row)
+        text = [self.headline(), "", *_columns(rows), "", "± is the standard error over clips."]
+        if len(self.voices) > 1:
+            text[-1] += " * is the best."
+        return "\n".join([*text, *self.notes])
+
+    def headline(self) -> str:
+        """Say in one line what was scored, and how."""
+        n = len(self.clips)
+        return (
+            f"{self.data}: {n} test {'clip' if n == 1 else 'clips'}, {sum(self.seconds):.1f} s, "
+            f"preset {self.preset.name}; temperature {self.temperature:g}, seed {self.seed}, "
+            f"{self.device}"
+        )
+
+
+def format_summary(voice: VoiceScores, figure: Figure) -> str:
+    """Return "mean ± standard error" of a voice, or "" if it has no such figure."""
+    if figure.name not in voice.values:
+        return ""
+    mean, error, n = voice.summary(figure.name)
+    if not n:
+        return "undefined"
+    text = f"{mean:.{figure.n_decimals}f}"
+    return text if math.isnan(error) else f"{text} ± {error:.{figure.n_decimals}f}"
+
+
+def _columns(rows: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
+
+
+def finite_or_none(value: float) -> float | None:
+    """Return the value as JSON can hold it, which has no NaN and no infinity."""
+    return value if math.isfinite(value) else None

@@ -1,0 +1,172 @@
+"""Figures of a model of images on the test images of its data set."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vocoder.data.images.dequantise import noisy_images, quantise
+from vocoder.data.images.description import shape_text
+from vocoder.data.images.sets import Images
+from vocoder.errors import VocoderError
+from vocoder.images.sampling import BATCH_SIZE, ImageModel
+from vocoder.judging.bits_per_dim import bits_per_dim, inversion_error
+from vocoder.judging.frechet import (
+    Extractor,
+    Gaussian,
+    RandomFeatures,
+    TorchScriptFeatures,
+    check_statistics_path,
+    fit_gaussian,
+    frechet_distance,
+    read_statistics,
+    write_statistics,
+)
+
+log = logging.getLogger("vocoder")
+LARGEST_INVERSION_ERROR = 1e-3  # a quarter of the distance between two of 256 values
+_INVERTED_IMAGES = 16
+
+
+def evaluate_images(
+    path: str | Path,
+    data: str | Path | None = None,
+    *,
+    n_images: int | None = None,
+    n_draws: int = 1,
+    n_samples: int | None = None,
+    extractor: str | Path | None = None,
+    statistics: str | Path | None = None,
+    save_statistics: str | Path | None = None,
+    seed: int = 0,
+    batch_size: int = 100,
+    device: str | None = None,
+) -> dict[str, Any]:
+    """Score a model of images on test images; nothing else looks at them to judge it.
+
+    Args:
+        path: a checkpoint or run folder.
+        data: where the images are; None where they come with a library.
+        n_images: how many test images, the first in order; None takes all.
+        n_draws: how many times each image is dequantised.
+        n_samples: how many samples the Fréchet distance compares with the images; None: as
+            many as images if one of the next three is given, otherwise there is no such figure.
+        extractor: a TorchScript file that makes features of images, **which runs the code in it**;
+            None takes those of an untrained network.
+        statistics: an .npz of features to compare with, as pytorch-fid writes it, instead of those
+            of the test images.
+        save_statistics: an .npz to write the features of the test images to.
+        seed: of the noise.
+        batch_size: images scored at once.
+        device: None is a GPU where there is one.
+
+    Returns:
+        Figures by name, those of the likelihood with the shape of the images that they hold for.
+
+    Raises:
+        VocoderError: the file is not of an image model, the images are not like its own, or what
+            the Fréchet distance needs is not there.
+    """
+    for name, count in (("images", n_images), ("draws", n_draws), ("samples", n_samples)):
+        if count is not None and count < 1:
+            raise VocoderError(f"{name} {count}: must be at least 1")
+    model = ImageModel(path, device)
+    images = model.images.open(None if data is None else Path(data))
+    if model.images.fingerprint not in ("", images.fingerprint):
+        log.warning("%s: other images than those the model was trained on", data or images.name)
+    chosen = Images(images.test.array, images.test.rows[:n_images], images.test.side)
+    n_values = images.n_values
+    # Made before the scoring, which may take hours: a missing file is told at once.
+    distance: _Distance | None = None
+    if any(option is not None for option in (n_samples, extractor, statistics, save_statistics)):
+        features = (
+            RandomFeatures(model.device)
+            if extractor is None
+            else TorchScriptFeatures(extractor, model.device)
+        )
+        n_samples = len(chosen) if n_samples is None else n_samples
+        if n_samples < 2:
+            raise VocoderError(f"samples {n_samples}: a Fréchet distance needs at least 2")
+        real = _real_features(chosen, n_values, features, statistics, save_statistics)
+        distance = _Distance(real, features, n_samples)
+    score = bits_per_dim(
+        model.flow, chosen, n_values, n_draws=n_draws, seed=seed, batch_size=batch_size
+    )
+    some = noisy_images(chosen, range(min(_INVERTED_IMAGES, len(chosen))), n_values, seed=seed)
+    error = inversion_error(model.flow, some.to(model.device))
+    if not error <= LARGEST_INVERSION_ERROR:
+        log.warning("the model does not invert well: images come back up to %.2g away", error)
+    size = shape_text(images.image_shape)
+    figures: dict[str, Any] = {
+        "data": str(model.images),
+        "test images": score.n_images,
+        "dequantisations": score.n_draws,
+        f"bits/dim at {size}": score.mean,
+        "standard error": score.standard_error,
+        f"bits/dim at {size}, importance-weighted": score.importance_weighted,
+    }
+    unpadded = chosen.array.shape[1:]
+    if unpadded != images.image_shape:
+        ratio = math.prod(images.image_shape) / math.prod(unpadded)
+        figures[f"bits/dim at {size}, all bits counted to {shape_text(unpadded)}"] = (
+            score.mean * ratio
+        )
+    figures["inversion error"] = error
+    if distance is not None:
+        figures |= distance.figures(model, seed)
+    return figures
+
+
+@dataclass(frozen=True)
+class _Distance:
+    """A Fréchet distance that only wants samples."""
+
+    real: Gaussian
+    features: Extractor
+    n_samples: int
+
+    def figures(self, model: ImageModel, seed: int) -> dict[str, Any]:
+        """Draw samples and compare them; the distance is NaN of fewer than two finite ones."""
+        n_values = model.images.n_values
+        samples = model.sample(self.n_samples, seed=seed)
+        finite = samples[samples.flatten(1).isfinite().all(dim=1)]
+        distance = math.nan
+        if len(finite) > 1:
+            batches = quantise(finite, n_values).split(BATCH_SIZE)
+            distance = frechet_distance(self.real, fit_gaussian(batches, n_values, self.features))
+        return {
+            "samples": len(samples),
+            "non-finite samples, left out": len(samples) - len(finite),
+            f"Fréchet distance ({self.features.name})": distance,
+        }
+
+
+def _real_features(
+    images: Images,
+    n_values: int,
+    features: Extractor,
+    statistics: str | Path | None,
+    save_statistics: str | Path | None,
+) -> Gaussian:
+    """Return the features to compare with, and save those of the images where that is wanted."""
+    given = None if statistics is None else read_statistics(statistics)
+    if save_statistics is not None:
+        check_statistics_path(save_statistics)
+    if given is not None and save_statistics is None:
+        return given
+    real = fit_gaussian(_batches(images), n_values, features)
+    if save_statistics is not None:
+        write_statistics(save_statistics, real)
+    return given or real
+
+
+def _batches(images: Images) -> Iterator[Tensor]:
+    for first in range(0, len(images), BATCH_SIZE):
+        yield torch.from_numpy(images[slice(first, first + BATCH_SIZE)])

@@ -1,0 +1,306 @@
+"""Voices judged on the held-out clips of a corpus: by number, and for eye and ear in a report."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import heapq
+import importlib.util
+import math
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from tqdm import tqdm
+
+from vocoder.data.speech.corpus import Corpus, Utterance
+from vocoder.errors import VocoderError
+from vocoder.files.atomic import atomic_path
+from vocoder.judging import metrics
+from vocoder.judging.comparison import FIGURES, RECORDING, Comparison, VoiceScores
+from vocoder.judging.likelihood import clip_likelihood
+from vocoder.judging.report import Example, render_report
+from vocoder.mel.presets import MelPreset, preset_difference
+from vocoder.voice.catalogue import GRIFFIN_LIM
+from vocoder.voice.flow import FlowVocoder
+from vocoder.voice.griffin_lim import GriffinLimVocoder
+from vocoder.voice.load import load
+from vocoder.voice.vocoder import Vocoder
+
+_N_HEIGHT = 16  # rows of the published flows: where the lines of voices without rows are sought
+_LIBRARIES = {"stoi": "pystoi", "pesq": "pesq"}
+
+_Metric = Callable[[npt.NDArray[np.float64], npt.NDArray[np.float64], int], float]
+
+
+def evaluate(
+    voice: str | Path,
+    data: str | Path,
+    *,
+    n_clips: int | None = None,
+    temperature: float = 1.0,
+    seed: int = 0,
+    device: str | None = None,
+    report: str | Path | None = None,
+    n_examples: int = 8,
+) -> Comparison:
+    """Score one voice on test clips: `compare` with nothing to compare with."""
+    return compare(
+        [voice],
+        data,
+        n_clips=n_clips,
+        temperature=temperature,
+        seed=seed,
+        device=device,
+        report=report,
+        n_examples=n_examples,
+    )
+
+
+def compare(
+    voices: Sequence[str | Path],
+    data: str | Path,
+    *,
+    n_clips: int | None = None,
+    temperature: float = 1.0,
+    seed: int = 0,
+    device: str | None = None,
+    report: str | Path | None = None,
+    n_examples: int = 8,
+) -> Comparison:
+    """Score voices on the same test clips: likelihood, and copy synthesis against the recordings.
+
+    Clips are worked one at a time, so that memory does not grow with the corpus.
+
+    Args:
+        voices: each a checkpoint, run folder, shipped voice, "griffin-lim", or "recording" for the
+            recordings themselves, which are ideal.
+        data: a folder that `vocoder preprocess` made.
+        n_clips: how many test clips, the first in order; None takes all.
+        temperature: of the noise in copy synthesis.
+        seed: of the noise.
+        device: None is a GPU where there is one.
+        report: an HTML page to write, to look at and listen to.
+        n_examples: clips on that page, those that come out worst; 0 for none.
+
+    Returns:
+        Every figure that the voices have; likelihoods are of flows only, and PESQ and STOI are
+        there if the extra `metrics` is installed.
+
+    Raises:
+        VocoderError: a count is too small; a voice is named twice, unknown, or was made for other
+            mels; the corpus has no test clips; a voice makes NaN; or the report cannot be written
+            there.
+        OSError: the report cannot be written.
+    """
+    if n_clips is not None and n_clips < 1:
+        raise VocoderError(f"n_clips {n_clips}: must be at least 1")
+    if n_examples < 0:
+        raise VocoderError(f"n_examples {n_examples}: must be 0 or more")
+    with _page(report) as page:
+        corpus = Corpus.open(data)
+        clips = corpus.utterances("test")[:n_clips]
+        if not clips:
+            raise VocoderError(
+                f"{data}: no test clips to score; preprocess it with --test-clips 1 or more"
+            )
+        tables = [
+            _Table(name, _load(name, corpus, data, device)) for name in _different_names(voices)
+        ]
+        examples = _Examples(n_examples if page is not None else 0)
+        compute, notes = _metrics_of(corpus.preset)
+        undefined: Counter[tuple[str, str]] = Counter()
+        for clip in tqdm(clips, desc="clips", disable=None):
+            recording = corpus.audio(clip).astype(np.float64) / 32768
+            sounds, distances = {}, []
+            for table in tables:
+                audio = table.perform(corpus, clip, recording, temperature, seed)
+                for name, metric in compute.items():
+                    value = math.nan
+                    with contextlib.suppress(metrics.UndefinedFigureError):
+                        value = metric(recording, audio, corpus.preset.sample_rate, table.n_height)
+                    if not math.isfinite(value):
+                        undefined[table.name, name] += 1
+                    table.add(name, value if math.isfinite(value) else math.nan)
+                if table.name != RECORDING:
+                    sounds[table.name] = audio
+                    distances.append(table.values["mel_distance"][-1])
+            badness = float(np.mean(distances)) if distances else 0.0
+            examples.offer(badness, Example(clip.id, recording, sounds))
+        notes += [
+            f"{voice}: {FIGURES[name].label} is undefined for {n} of {len(clips)} clips"
+            for (voice, name), n in undefined.items()
+        ]
+        notes += [
+            f"{table.name}: the log-likelihood is not finite for {table.n_diverged} of "
+            f"{len(clips)} clips; take an earlier checkpoint"
+            for table in tables
+            if table.n_diverged
+        ]
+        comparison = Comparison(
+            data=str(data),
+            preset=corpus.preset,
+            clips=tuple(clip.id for clip in clips),
+            seconds=tuple(clip.n_samples / corpus.preset.sample_rate for clip in clips),
+            voices=tuple(table.scores() for table in tables),
+            temperature=temperature,
+            seed=seed,
+            device=str(next((t.speaker.device for t in tables if t.speaker), "no device")),
+            notes=tuple(notes),
+        )
+        if page is not None:
+            page.write_text(render_report(comparison, examples.worst_first()), encoding="utf-8")
+    return comparison
+
+
+@contextlib.contextmanager
+def _page(report: str | Path | None) -> Iterator[Path | None]:
+    """Give a temporary file that becomes the report, so that a bad place is refused at once."""
+    if report is None:
+        yield None
+        return
+    report = Path(report)
+    if report.is_dir():
+        raise VocoderError(f"{report}: is a folder; name a file such as {report / 'report.html'}")
+    if not report.parent.is_dir():
+        raise VocoderError(f"{report}: there is no folder {report.parent}; make it first")
+    with atomic_path(report) as temporary:
+        yield temporary
+
+
+def _different_names(voices: Sequence[str | Path]) -> list[str]:
+    names = [str(voice) for voice in voices]
+    if not names:
+        raise VocoderError("voices: none named; give one or more")
+    for name, count in Counter(names).items():
+        if count > 1:
+            raise VocoderError(f"voice {name!r}: named twice; name each once")
+    return names
+
+
+def _load(name: str, corpus: Corpus, data: str | Path, device: str | None) -> Vocoder | None:
+    """Return what speaks under a name, None for the recording, if it fits the corpus."""
+    if name == RECORDING:
+        return None
+    if name == GRIFFIN_LIM:
+        return GriffinLimVocoder(corpus.preset, device=device)
+    speaker = load(name, device=device)
+    differences = preset_difference(corpus.preset, speaker.preset)
+    if differences:
+        raise VocoderError(
+            f"{data}: made with preset {corpus.preset.name}, the voice {name} wants "
+            f"{speaker.preset.name} ({', '.join(differences)}); preprocess it anew"
+        )
+    return speaker
+
+
+def _metrics_of(preset: MelPreset) -> tuple[dict[str, Callable[..., float]], list[str]]:
+    """Return the metrics that can be computed, (recording, audio, rate, n_height), and notes."""
+
+    def without_rows(metric: _Metric) -> Callable[..., float]:
+        return lambda recording, audio, rate, _: metric(recording, audio, rate)
+
+    compute: dict[str, Callable[..., float]] = {
+        "log_spectral_distance": without_rows(metrics.log_spectral_distance),
+        "mel_distance": without_rows(functools.partial(metrics.mel_distance, preset=preset)),
+        "mel_cepstral_distortion": without_rows(metrics.mel_cepstral_distortion),
+        "f0_rmse": without_rows(metrics.f0_rmse),
+        "voicing_f1": without_rows(metrics.voicing_f1),
+        "tone_bias": metrics.tone_bias,
+        "stoi": without_rows(metrics.stoi),
+        "pesq": without_rows(metrics.pesq),
+    }
+    missing = [name for name in _LIBRARIES if not importlib.util.find_spec(_LIBRARIES[name])]
+    for name in missing:
+        del compute[name]
+    labels = " and ".join(FIGURES[name].label for name in missing)
+    note = f"{labels}: left out, not installed; run: pip install 'vocoder[metrics]'"
+    return compute, [note] if missing else []
+
+
+class _Table:
+    """The figures of one voice as they come in, clip by clip."""
+
+    def __init__(self, name: str, speaker: Vocoder | None) -> None:
+        self.name = name
+        self.speaker = speaker
+        self.values: dict[str, list[float]] = {}
+        self.weights: dict[str, list[float]] = {}
+        self.n_height = _N_HEIGHT
+        if isinstance(speaker, FlowVocoder):
+            self.n_height = speaker.model.config.n_height
+        self.n_diverged = 0  # clips of no finite likelihood
+        self._is_warm = False
+
+    def add(self, figure: str, value: float, weight: float | None = None) -> None:
+        self.values.setdefault(figure, []).append(value)
+        if weight is not None:
+            self.weights.setdefault(figure, []).append(weight)
+
+    def perform(
+        self,
+        corpus: Corpus,
+        clip: Utterance,
+        recording: npt.NDArray[np.float64],
+        temperature: float,
+        seed: int,
+    ) -> npt.NDArray[np.float64]:
+        """Return a clip (N,) as the voice says it, and note the voice's own figures."""
+        if self.speaker is None:
+            return recording
+        if isinstance(self.speaker, FlowVocoder):
+            score = clip_likelihood(self.speaker.model, corpus, clip)
+            # A likelihood of NaN is no better than none at all.
+            mean, active = (
+                x if math.isfinite(x) else -math.inf for x in (score.mean, score.active)
+            )
+            self.n_diverged += mean == -math.inf
+            self.add("nats_per_dim", mean)
+            self.add("nats_per_dim_by_length", mean, score.n_samples)
+            self.add("nats_per_dim_active", active, score.n_active)
+        mel = torch.tensor(corpus.mel(clip))
+        if not self._is_warm:  # what is compiled or cached at the first call is no speed
+            self.speaker.synthesize(mel[:, :32], temperature=temperature, seed=seed)
+            self._is_warm = True
+        started = time.perf_counter()
+        audio = self.speaker.synthesize(mel, temperature=temperature, seed=seed).cpu().numpy()
+        seconds = time.perf_counter() - started
+        self.add("times_real_time", len(audio) / self.speaker.sample_rate / seconds, seconds)
+        if not np.isfinite(audio).all():
+            raise VocoderError(
+                f"voice {self.name}: makes NaN or infinite samples of clip {clip.id}; "
+                "take an earlier checkpoint, or another --temperature"
+            )
+        return audio[: len(recording)].astype(np.float64)
+
+    def scores(self) -> VoiceScores:
+        values = {name: np.array(self.values[name]) for name in FIGURES if name in self.values}
+        return VoiceScores(
+            self.name, values, {name: np.array(weights) for name, weights in self.weights.items()}
+        )
+
+
+@dataclass
+class _Examples:
+    """The worst clips offered so far, at most `size`."""
+
+    size: int
+
+    def __post_init__(self) -> None:
+        self._heap: list[tuple[float, int, Example]] = []
+        self._n_offered = 0
+
+    def offer(self, badness: float, example: Example) -> None:
+        self._n_offered += 1
+        # Of equally bad ones the first stays: the count, never two alike, decides.
+        heapq.heappush(self._heap, (badness, -self._n_offered, example))
+        if len(self._heap) > self.size:
+            heapq.heappop(self._heap)
+
+    def worst_first(self) -> list[Example]:
+        return [example for _, _, example in sorted(self._heap, key=lambda item: item[:2])[::-1]]

@@ -1,0 +1,1 @@
+"""One gated layer of the estimators as one op."""

@@ -1,0 +1,1 @@
+"""The inverse of one row-autoregressive flow, row after row."""

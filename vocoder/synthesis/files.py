@@ -1,0 +1,193 @@
+"""Many files to speech: which inputs there are, where their audio goes, and the run itself."""
+
+from __future__ import annotations
+
+import io
+import shlex
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from vocoder.errors import VocoderError
+from vocoder.files.audio import read_wav, write_wav
+from vocoder.mel.appearance import looks_like
+from vocoder.mel.convert import convert_mel
+from vocoder.mel.files import read_mel
+from vocoder.mel.presets import MelPreset, preset_difference
+from vocoder.mel.spectrogram import MelSpectrogram
+from vocoder.synthesis.outputs import Report, _naming, prepare_folders
+from vocoder.synthesis.sources import Source
+from vocoder.voice.denoiser import Denoiser, check_strength
+from vocoder.voice.griffin_lim import GriffinLimVocoder
+from vocoder.voice.vocoder import Vocoder, check_settings, pad_mels
+
+
+@dataclass(frozen=True)
+class _Job:
+    source: Source
+    output: Path | BinaryIO
+    voice: Vocoder
+    n_frames: int
+
+
+def synthesize_files(
+    voice: Vocoder,
+    sources: Sequence[Source],
+    outputs: Sequence[Path | BinaryIO],
+    *,
+    preset: MelPreset | None = None,
+    temperature: float = 1.0,
+    seed: int | None = None,
+    batch_size: int = 1,
+    denoise: float = 0.0,
+) -> Report:
+    """Speak every source into its output, with a progress bar on standard error.
+
+    All inputs are read and checked before the first is spoken, so that a bad one costs no time and
+    leaves nothing behind. Mels are of `preset`, else of the preset that they name, else of the
+    voice's, provided that their values look like it. Audio is copied through the same preset.
+    Griffin-Lim takes every mel by its own preset.
+
+    Args:
+        voice: the voice.
+        sources: see `collect_sources`.
+        outputs: a WAV path or an open binary file for each source.
+        preset: what all mels are made with, whatever they say.
+        temperature: see `Vocoder.synthesize`.
+        seed: the same for every file, so that a file's audio does not depend on its neighbours.
+        batch_size: utterances spoken at once; with more than one they go in order of length.
+        denoise: strength of the `Denoiser`; 0 is none.
+
+    Raises:
+        VocoderError: an input is unreadable or does not fit the voice.
+        OSError: an output cannot be written.
+    """
+    if batch_size < 1:
+        raise VocoderError(f"batch size {batch_size}: must be at least 1")
+    check_settings(temperature, seed)
+    check_strength(denoise)
+    voices = {voice.preset.fingerprint: voice}
+    jobs = []
+    for source, output in zip(sources, outputs, strict=True):
+        mel, stated = _read(source, preset, voice)
+        fitting = _fitting_voice(voices, voice, mel, stated, source)
+        jobs.append(_Job(source, output, fitting, mel.shape[-1]))
+    if batch_size > 1:
+        jobs.sort(key=lambda job: (job.voice.preset.fingerprint, job.n_frames))
+    prepare_folders([output for output in outputs if isinstance(output, Path)])
+
+    speakers = {job.voice for job in jobs} if denoise else ()
+    denoisers = {speaker: Denoiser(speaker) for speaker in speakers}
+    report = Report()
+    total = sum(job.n_frames * job.voice.hop_length / job.voice.sample_rate for job in jobs)
+    bar_format = "{l_bar}{bar}| {n:.1f}/{total:.1f} s [{elapsed}<{remaining}]"
+    with tqdm(total=total, desc=voice.name, bar_format=bar_format, disable=None) as bar:
+        for batch in _batches(jobs, batch_size):
+            speaker = batch[0].voice
+            mels = [_read(job.source, preset, voice)[0] for job in batch]
+            start = time.perf_counter()
+            padded, lengths = pad_mels(mels, speaker.preset)
+            audio = speaker.synthesize(padded, lengths, temperature=temperature, seed=seed)
+            if denoise:
+                audio = denoisers[speaker](audio, denoise)
+            audio = audio.cpu()
+            report.compute_seconds += time.perf_counter() - start
+            for job, row, n_frames in zip(batch, audio, lengths, strict=True):
+                n_samples = n_frames * speaker.hop_length
+                _write(job, row[:n_samples], report)
+                bar.update(n_samples / speaker.sample_rate)
+    return report
+
+
+def _read(source: Source, preset: MelPreset | None, voice: Vocoder) -> tuple[Tensor, MelPreset]:
+    """Return the (M, F) mel of a source and the preset it is made with."""
+    if source.path is not None and source.is_recording:
+        stated = preset or voice.preset
+        audio, _ = read_wav(source.path, sample_rate=stated.sample_rate)
+        try:
+            with torch.inference_mode():
+                return MelSpectrogram(stated)(torch.from_numpy(audio)), stated
+        except VocoderError as error:
+            raise VocoderError(f"{source}: {error}") from None
+    file = io.BytesIO(source.data) if source.path is None else source.path
+    read = read_mel(file, n_mels=voice.n_mels, preset=preset)
+    if read.preset is not None:
+        return read.mel, read.preset
+    if read.mel.shape[0] == voice.n_mels:
+        appearance = looks_like(read.mel, voice.preset)
+        if appearance is not None:
+            raise VocoderError(
+                f"{source}: no preset stated, and the values do not fit the voice's "
+                f"{voice.preset.name}: {appearance}; state what made it with --preset NAME"
+            )
+    return read.mel, voice.preset
+
+
+def _fitting_voice(
+    voices: dict[str, Vocoder], voice: Vocoder, mel: Tensor, stated: MelPreset, source: Source
+) -> Vocoder:
+    """Return the voice for a mel of the preset `stated`, or raise with the way out."""
+    if mel.shape[0] != stated.n_mels:
+        # With both presets the same, the voice's own words say it best.
+        raise VocoderError(
+            f"{source}: mel has {mel.shape[0]} bands, this voice was trained with {stated.n_mels} "
+            f"(preset {stated.name})"
+            if stated == voice.preset
+            else f"{source}: mel has {mel.shape[0]} bands, its preset {stated.name} has "
+            f"{stated.n_mels}; state another with --preset NAME"
+        )
+    if stated.fingerprint in voices:
+        return voices[stated.fingerprint]
+    if isinstance(voice, GriffinLimVocoder):
+        twin = GriffinLimVocoder(stated, device=voice.device, dtype=voice.dtype)
+        return voices.setdefault(stated.fingerprint, twin)
+    difference = ", ".join(preset_difference(stated, voice.preset))
+    if source.is_recording:
+        raise VocoderError(
+            f"{source}: is a recording, whose mel by preset {stated.name} is not the voice's "
+            f"{voice.preset.name} ({difference}); leave --preset out"
+        )
+    misfit = (
+        f"{source}: made with preset {stated.name}, but the voice wants {voice.preset.name} "
+        f"({difference})"
+    )
+    try:
+        convert_mel(mel, stated, voice.preset)
+    except VocoderError:
+        remedy = "it cannot be converted exactly: make it anew, or use --voice griffin-lim"
+        raise VocoderError(f"{misfit}; {remedy}") from None
+    path = source.path or Path("MEL.npy")
+    target = path.with_name(f"{path.stem}.{voice.preset.name}.npz")
+    command = ["vocoder", "convert-mel", str(path), "-o", str(target)]
+    command += ["--from", stated.name, "--to", voice.preset.name]
+    raise VocoderError(f"{misfit}; convert it: {shlex.join(command)}")
+
+
+def _batches(jobs: Sequence[_Job], size: int) -> Iterator[list[_Job]]:
+    """Yield runs of at most `size` jobs of the same voice."""
+    batch: list[_Job] = []
+    for job in jobs:
+        if batch and (len(batch) == size or job.voice is not batch[0].voice):
+            yield batch
+            batch = []
+        batch.append(job)
+    if batch:
+        yield batch
+
+
+def _write(job: _Job, audio: Tensor, report: Report) -> None:
+    name = str(job.output) if isinstance(job.output, Path) else "standard output"
+    with _naming(name):
+        n_clipped = write_wav(job.output, audio.numpy(), job.voice.sample_rate)
+        if not isinstance(job.output, Path):
+            job.output.flush()
+    report.n_files += 1
+    report.audio_seconds += len(audio) / job.voice.sample_rate
+    if n_clipped:
+        report.clipped[name] = n_clipped

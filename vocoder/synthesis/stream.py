@@ -1,0 +1,105 @@
+"""Speaking from a stream of mels into a stream of sound."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import BinaryIO, Literal
+
+import torch
+from torch import Tensor
+
+from vocoder.errors import VocoderError
+from vocoder.files.audio import float_to_int16, wav_stream_header
+from vocoder.mel.appearance import looks_like
+from vocoder.mel.convert import convert_mel
+from vocoder.mel.files import read_mel_pieces
+from vocoder.mel.presets import MelPreset
+from vocoder.synthesis.outputs import Report, _naming
+from vocoder.voice.vocoder import Vocoder
+
+
+def synthesize_stream(
+    voice: Vocoder,
+    source: BinaryIO,
+    output: BinaryIO,
+    form: Literal["pcm", "wav"],
+    *,
+    preset: MelPreset | None = None,
+    temperature: float = 1.0,
+    seed: int | None = None,
+) -> Report:
+    """Speak the pieces of one mel as they come, and hand the audio on at once.
+
+    Args:
+        voice: the voice; see `Vocoder.stream`.
+        source: `.npy` arrays (M, f), one after the other.
+        output: gets 16-bit samples, of the least significant byte first, for "wav" behind a header.
+        form: "pcm" or "wav".
+        preset: what the mel is made with; None is the voice's, provided that its first piece looks
+            like it.
+        temperature: see `Vocoder.synthesize`.
+        seed: likewise.
+
+    Returns:
+        What was done; waiting for pieces and for the output is no computing.
+
+    Raises:
+        VocoderError: what comes is no mel of the voice, or the voice cannot stream.
+        OSError: the output cannot be written.
+    """
+    report = Report(n_files=1)
+    pieces = _timed(_fitting_pieces(source, preset or voice.preset, voice), report)
+    parts = voice.stream(pieces, temperature=temperature, seed=seed)
+
+    def hand_on(content: bytes) -> None:
+        try:
+            with _naming("standard output"):
+                output.write(content)
+                output.flush()
+        except BrokenPipeError:  # in which click would end the program without a word
+            raise VocoderError("standard output: closed by the program that reads it") from None
+
+    if form == "wav":
+        hand_on(wav_stream_header(voice.sample_rate))
+    start = time.perf_counter()
+    for part in parts:
+        samples, n_clipped = float_to_int16(torch.as_tensor(part).cpu().numpy())
+        report.compute_seconds += time.perf_counter() - start
+        hand_on(samples.astype("<i2").tobytes())
+        report.audio_seconds += len(samples) / voice.sample_rate
+        if n_clipped:
+            report.clipped.setdefault("standard output", 0)
+            report.clipped["standard output"] += n_clipped
+        start = time.perf_counter()
+    report.compute_seconds += time.perf_counter() - start
+    return report
+
+
+def _timed(pieces: Iterator[Tensor], report: Report) -> Iterator[Tensor]:
+    """Yield the pieces, and take the time that they are waited for off the computing."""
+    start = time.perf_counter()
+    for piece in pieces:
+        report.compute_seconds -= time.perf_counter() - start
+        yield piece
+        start = time.perf_counter()
+    report.compute_seconds -= time.perf_counter() - start
+
+
+def _fitting_pieces(source: BinaryIO, preset: MelPreset, voice: Vocoder) -> Iterator[Tensor]:
+    """Yield the pieces of a mel of `preset` as the voice takes them."""
+    n_frames = 0
+    for piece in read_mel_pieces(source, preset.n_mels):
+        if n_frames == 0 and piece.shape[0] == preset.n_mels and piece.isfinite().all():
+            appearance = looks_like(piece, preset)
+            if appearance is not None:
+                raise VocoderError(
+                    f"standard input: the values do not fit the preset {preset.name}: "
+                    f"{appearance}; state what made it with --preset NAME"
+                )
+        n_frames += piece.shape[1]
+        if preset.fingerprint != voice.preset.fingerprint and piece.shape[0] == preset.n_mels:
+            # What is not finite stays so, for the voice to name its frame.
+            bad = ~piece.isfinite()
+            piece = convert_mel(piece, preset, voice.preset).masked_fill(bad, torch.nan)
+        yield piece

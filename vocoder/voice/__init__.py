@@ -1,0 +1,1 @@
+"""A trained voice at work: loading it, rendering whole utterances and streams."""

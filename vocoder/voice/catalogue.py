@@ -1,0 +1,97 @@
+"""The voices that ship with the package, and which of them speaks when nobody names one.
+
+`pretrained/voices.json` lists them:
+
+    {"default": name, "reason": why, "voices": {name: {"file": …, "card": …, "figures": {…}}}}
+
+A voice that loses to Griffin-Lim on held-out sentences is listed, but is never the default.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from vocoder.config import from_dict, suggest
+from vocoder.errors import VocoderError
+
+GRIFFIN_LIM = "griffin-lim"
+_FOLDER = Path(__file__).parent.parent / "pretrained"
+
+
+@dataclass(frozen=True)
+class ShippedVoice:
+    """One entry of `voices.json`; the files are named relative to its folder."""
+
+    file: str  # the checkpoint
+    card: str  # what it was trained on, for how long, and its figures, in Markdown
+    figures: Mapping[str, Any] = field(default_factory=dict)  # measured on held-out sentences
+
+    @property
+    def path(self) -> Path:
+        """The checkpoint's path."""
+        return _FOLDER / self.file
+
+    @property
+    def card_path(self) -> Path:
+        """The card's path."""
+        return _FOLDER / self.card
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """The content of `voices.json`."""
+
+    default: str
+    reason: str  # why that one, for people to read
+    voices: Mapping[str, ShippedVoice]
+
+    @classmethod
+    def read(cls) -> Catalogue:
+        """Read the catalogue of the installed package."""
+        content = json.loads((_FOLDER / "voices.json").read_text(encoding="utf-8"))
+        voices = {
+            name: from_dict(ShippedVoice, entry, f"voices.json: voices.{name}")
+            for name, entry in content["voices"].items()
+        }
+        return cls(content["default"], content["reason"], voices)
+
+
+def voice_names() -> list[str]:
+    """Return the names that `vocoder.load` knows beside paths."""
+    return [GRIFFIN_LIM, *sorted(Catalogue.read().voices)]
+
+
+def default_voice() -> tuple[str, str]:
+    """Return the name of the voice that speaks when none is named, and the reason."""
+    catalogue = Catalogue.read()
+    return catalogue.default, catalogue.reason
+
+
+def find_voice(path_or_name: str) -> Path:
+    """Return the checkpoint file or run folder of a voice given by name or path.
+
+    What could be both is a name; write ./NAME for the path.
+
+    Raises:
+        VocoderError: there is neither such a voice nor such a path.
+    """
+    voices = Catalogue.read().voices
+    if path_or_name in voices:
+        return voices[path_or_name].path
+    path = Path(path_or_name)
+    if not path_or_name or not path.exists():  # an empty path is the current folder
+        if path_or_name == GRIFFIN_LIM:
+            raise VocoderError(
+                f"voice {GRIFFIN_LIM!r}: an algorithm without a checkpoint; name a trained voice "
+                f"({', '.join(sorted(voices))}, a file or a run folder)"
+            )
+        names = voice_names()
+        raise VocoderError(
+            f"voice {path_or_name!r}: no such file, run folder or shipped voice "
+            f"({', '.join(names)}){suggest(path_or_name, names)}"
+        )
+    return path

@@ -1,0 +1,73 @@
+"""From a file, a run folder or a name to a voice."""
+
+from __future__ import annotations
+
+import os
+
+import torch
+
+from vocoder import checkpoint
+from vocoder.device import resolve_device
+from vocoder.errors import VocoderError
+from vocoder.models.families.row_flow import RowFlow
+from vocoder.voice.catalogue import GRIFFIN_LIM, default_voice, find_voice
+from vocoder.voice.flow import FlowVocoder
+from vocoder.voice.griffin_lim import GriffinLimVocoder
+from vocoder.voice.noise import draw_noise as draw_noise
+from vocoder.voice.vocoder import Vocoder
+
+
+def load(
+    path_or_name: str | os.PathLike[str] | None = None,
+    *,
+    device: str | torch.device | None = None,
+    dtype: str | torch.dtype | None = None,
+    backend: str | None = None,
+    memory: int | None = None,
+) -> Vocoder:
+    """Load a voice.
+
+    Args:
+        path_or_name: a checkpoint file, a run folder, the name of a shipped voice, or "griffin-lim"
+            (for the preset tacotron2-22k; `GriffinLimVocoder` takes any). None is the default
+            voice: the better of the shipped one and Griffin-Lim on held-out sentences.
+        device: "cpu", "cuda", "cuda:1", …; None is a GPU where there is one.
+        dtype: "float32", "float64", "bfloat16" or "float16"; None is the backend's own: float16
+            operands with float32 sums for "triton", float32 for all others.
+        backend: "reference", "cpu", "triton" or "auto"; None is what `kernels.use` or the variable
+            VOCODER_BACKEND asks for, and else "auto", the fastest that can run.
+        memory: bytes that a synthesis on the CPU plans with, beside the voice, its mels and audio;
+            None is 2 GiB. Long utterances have no seam for it. Only the "cpu" backend plans;
+            Griffin-Lim takes neither this nor a backend.
+
+    Raises:
+        VocoderError: there is no such voice, device or dtype, or the file is not a voice.
+        BackendError: the backend that was asked for cannot run here.
+    """
+    if path_or_name is None:
+        path_or_name, _ = default_voice()
+    name = os.fspath(path_or_name)
+    if name == GRIFFIN_LIM:
+        if backend not in (None, "auto") or memory is not None:
+            raise VocoderError(
+                f"{name}: has no backend to choose and no memory to plan; leave both out, or name "
+                "a trained voice"
+            )
+        return GriffinLimVocoder(device=device, dtype=dtype)
+    path = find_voice(name)
+    device = resolve_device(device)
+    stored = checkpoint.load(path, device="cpu")
+    if not isinstance(stored.model, RowFlow):
+        raise VocoderError(
+            f"{path}: a {stored.model_name} is not a voice and makes no sound; `vocoder sample` "
+            "makes pictures with it"
+        )
+    return FlowVocoder(
+        stored.model,
+        stored.preset,
+        name=name,
+        device=device,
+        dtype=dtype,
+        backend=backend,
+        memory=memory,
+    )

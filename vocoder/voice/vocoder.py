@@ -1,0 +1,355 @@
+"""From mel-spectrograms to sound: `load` a voice, `synthesize`."""
+
+from __future__ import annotations
+
+import secrets
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, overload
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from vocoder.config import suggest
+from vocoder.device import check_dtype, resolve_device
+from vocoder.errors import VocoderError
+from vocoder.mel.files import check_mel
+from vocoder.mel.presets import MelPreset
+from vocoder.mel.spectrogram import MelSpectrogram
+from vocoder.seeds import check_seed
+from vocoder.voice.noise import draw_noise as draw_noise
+from vocoder.voice.streaming import BlockStream
+
+Array = npt.NDArray[np.floating]
+Lengths = Sequence[int] | Tensor | npt.NDArray[np.integer]
+
+_DTYPES = {
+    "float32": torch.float32,
+    "float64": torch.float64,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+}
+
+
+class Vocoder(ABC):
+    """A voice that turns mel-spectrograms of one preset into sound.
+
+    Attributes:
+        preset: what its mels are made with.
+        name: for messages.
+        device: where it computes.
+        dtype: what it computes in; audio is float32 all the same.
+    """
+
+    def __init__(
+        self,
+        preset: MelPreset,
+        name: str,
+        device: str | torch.device | None,
+        dtype: str | torch.dtype | None,
+    ) -> None:
+        self.preset = preset
+        self.name = name
+        self.device = resolve_device(device)
+        self.dtype = resolve_dtype(dtype)
+        check_dtype(self.device, self.dtype)
+        self._mel = MelSpectrogram(preset)
+
+    @property
+    def sample_rate(self) -> int:
+        """Hz."""
+        return self.preset.sample_rate
+
+    @property
+    def hop_length(self) -> int:
+        """Samples per mel frame."""
+        return self.preset.hop_length
+
+    @property
+    def n_mels(self) -> int:
+        """Bands of a mel."""
+        return self.preset.n_mels
+
+    @overload
+    def synthesize(
+        self,
+        mel: Tensor,
+        lengths: Lengths | None = None,
+        *,
+        temperature: float = 1.0,
+        seed: int | None = None,
+    ) -> Tensor: ...
+
+    @overload
+    def synthesize(
+        self,
+        mel: Array,
+        lengths: Lengths | None = None,
+        *,
+        temperature: float = 1.0,
+        seed: int | None = None,
+    ) -> npt.NDArray[np.float32]: ...
+
+    @torch.inference_mode()
+    def synthesize(
+        self,
+        mel: Tensor | Array,
+        lengths: Lengths | None = None,
+        *,
+        temperature: float = 1.0,
+        seed: int | None = None,
+    ) -> Tensor | npt.NDArray[np.float32]:
+        """Turn mels into audio of exactly N = F · hop_length samples.
+
+        An item of a batch sounds as it would alone: with a seed, its noise depends on nothing but
+        the seed and the position of the sample.
+
+        Args:
+            mel: (M, F) or a batch (B, M, F), any float type, on any device.
+            lengths: frames (B,) of each item of a padded batch; whatever the padding holds, the
+                audio beyond an item's end is zero. None takes all frames.
+            temperature: standard deviation of the noise; 0 gives the mode of the latent, and less
+                than 1 is usually cleaner. Griffin-Lim draws none and ignores it.
+            seed: for the same audio again; None draws fresh noise for every item.
+
+        Returns:
+            Float32 audio (N,) or (B, N), nominally in [-1, 1] but not clipped: a tensor on the
+            voice's device, or an array where `mel` is one.
+
+        Raises:
+            VocoderError: a wrong shape or number of bands, no frames, NaN, wrong lengths, a
+                negative temperature or seed, or not enough memory on the device.
+        """
+        batch = _as_tensor(mel)
+        self._check_mel(batch)
+        seed = check_settings(temperature, seed)
+        if batch.ndim == 2:
+            batch = batch.unsqueeze(0)
+        batch = self._as_input(batch)
+        n_items, _, n_frames = batch.shape
+        frames = _frame_counts(lengths, n_items, n_frames).to(self.device)
+        beyond = torch.arange(n_frames, device=self.device) >= frames[:, None]
+        ragged = bool(beyond.any())
+        if ragged:
+            # What the caller padded with is not known to be harmless; the preset's silence is.
+            batch = batch.masked_fill(beyond[:, None], self.preset.silence_floor)
+        check_mel(batch)
+        seeds = [secrets.randbits(63) if seed is None else seed for _ in range(n_items)]
+        budget = ", a smaller budget (--memory)" if self.device.type == "cpu" else ""
+        work = f"{n_items} × {n_frames} frames; use a smaller batch size{budget} or a shorter mel"
+        with _telling_of_memory(self.device, work):
+            audio = self._render(batch, frames if ragged else None, temperature, seeds).float()
+        if ragged:
+            for item, n in zip(audio, frames.tolist(), strict=True):
+                item[n * self.hop_length :] = 0
+        if mel.ndim == 2:
+            audio = audio[0]
+        return audio if isinstance(mel, Tensor) else audio.cpu().numpy()
+
+    def stream(
+        self,
+        mel_chunks: Iterable[Tensor] | Iterable[Array],
+        *,
+        temperature: float = 1.0,
+        seed: int | None = None,
+        block_frames: int | None = None,
+        overlap_frames: int | None = None,
+    ) -> Iterator[Tensor] | Iterator[npt.NDArray[np.float32]]:
+        """Turn mels into audio while they arrive.
+
+        The audio is made in blocks on a grid of frames of their own, so it does not depend on the
+        pieces that the mel came in, and of exactly hop_length samples for each frame in all. That
+        of a causal voice is what `synthesize` makes of the whole. That of any other comes close to
+        it, the closer the wider the blocks overlap (docs/streaming.md); an utterance of at most
+        block_frames is the same.
+
+        Args:
+            mel_chunks: pieces (M, f) of one mel, of any sizes.
+            temperature: see `synthesize`.
+            seed: see `synthesize`.
+            block_frames: spoken at once; None is the voice's default.
+            overlap_frames: context of a block on both sides; None is the voice's default. Causal
+                voices have none.
+
+        Yields:
+            Float32 audio (n,), tensors or arrays as the pieces are.
+
+        Raises:
+            VocoderError: at once, an argument that makes no sense, or a voice that cannot stream;
+                later, a piece of a wrong shape or with NaN, or none with any frames. What is good
+                before it has been spoken then, and the line names the frame.
+        """
+        seed = check_settings(temperature, seed)
+        seed = secrets.randbits(63) if seed is None else seed
+        blocks = self._start_stream(temperature, seed, block_frames, overlap_frames)
+        return self._stream(mel_chunks, blocks)
+
+    def _stream(self, mel_chunks: Iterable[Any], blocks: BlockStream) -> Iterator[Any]:
+        work = f"blocks of {blocks.block_frames} frames; use smaller ones (block_frames)"
+        n_frames = 0
+        as_array = False
+        problem: VocoderError | None = None
+        pieces = iter(mel_chunks)
+        while problem is None:
+            try:
+                piece = next(pieces)
+            except StopIteration:
+                break
+            except VocoderError as error:
+                problem = error
+                break
+            as_array = isinstance(piece, np.ndarray)
+            mel, problem = self._good_frames(piece, n_frames)
+            n_frames += mel.shape[1]
+            with _telling_of_memory(self.device, work):
+                for audio in blocks.push(mel):
+                    yield audio.cpu().numpy() if as_array else audio
+        with _telling_of_memory(self.device, work):
+            for audio in blocks.finish():
+                yield audio.cpu().numpy() if as_array else audio
+        if problem is not None:
+            raise problem
+        if n_frames == 0:
+            raise VocoderError("the stream ended without a frame; there is nothing to say")
+
+    def _good_frames(
+        self, piece: Tensor | Array, n_before: int
+    ) -> tuple[Tensor, VocoderError | None]:
+        """Return the frames (M, f) of a piece up to the first bad one, and what is wrong."""
+        try:
+            mel = _as_tensor(piece)
+            self._check_mel(mel)
+            if mel.ndim != 2:
+                raise VocoderError(f"mel has shape {tuple(mel.shape)}; give ({self.n_mels}, f)")
+        except VocoderError as error:
+            nothing = torch.empty(self.n_mels, 0)
+            return self._as_input(nothing), VocoderError(f"frame {n_before}: {error}")
+        mel = self._as_input(mel)
+        bad = (~mel.isfinite()).any(dim=0).nonzero()
+        if not len(bad):
+            return mel, None
+        first = int(bad[0])
+        return mel[:, :first], VocoderError(
+            f"frame {n_before + first}: NaN or infinite; mend the model that made it"
+        )
+
+    @torch.inference_mode()
+    def mel(self, audio: Tensor | Array) -> Tensor:
+        """Return the mel (…, M, F) of audio (…, N) at the voice's sample rate, by its preset."""
+        return self._mel(torch.as_tensor(audio, dtype=torch.float32, device=self.device))
+
+    def vocode(
+        self, audio: Tensor | Array, *, temperature: float = 1.0, seed: int | None = None
+    ) -> Tensor:
+        """Copy synthesis: audio (N,) or (B, N) through its mel and back, F · hop_length samples."""
+        return self.synthesize(self.mel(audio), temperature=temperature, seed=seed)
+
+    @abstractmethod
+    def _render(
+        self, mel: Tensor, frames: Tensor | None, temperature: float, seeds: Sequence[int]
+    ) -> Tensor:
+        """Return audio (B, F · hop) of a checked batch (B, M, F), one seed an item.
+
+        `frames` (B,) are the items' own lengths, beyond which anything may stand; None: all are F.
+        """
+
+    @abstractmethod
+    def _start_stream(
+        self,
+        temperature: float,
+        seed: int,
+        block_frames: int | None,
+        overlap_frames: int | None,
+    ) -> BlockStream:
+        """Return what makes the audio of one stream, or raise a `VocoderError`."""
+
+    def _as_input(self, mel: Tensor) -> Tensor:
+        return mel.to(self.device, torch.promote_types(self.dtype, torch.float32))
+
+    def _check_mel(self, mel: Tensor) -> None:
+        if mel.ndim not in (2, 3) or not mel.is_floating_point():
+            raise VocoderError(
+                f"mel has shape {tuple(mel.shape)} of {mel.dtype}; "
+                f"give floats ({self.n_mels}, F) or (B, {self.n_mels}, F)"
+            )
+        if mel.shape[-2] != self.n_mels:
+            raise VocoderError(
+                f"mel has {mel.shape[-2]} bands, this voice was trained with {self.n_mels} "
+                f"(preset {self.preset.name})"
+            )
+
+
+def check_settings(temperature: float, seed: int | None = None) -> int | None:
+    """Return the seed, or raise a `VocoderError` for what `Vocoder.synthesize` refuses."""
+    if not 0 <= temperature < float("inf"):
+        raise VocoderError(f"temperature {temperature:g}: must be 0 or more; 1 is as trained")
+    return None if seed is None else check_seed(seed)
+
+
+def resolve_dtype(dtype: str | torch.dtype | None) -> torch.dtype:
+    """Return the floating-point type of that name; None is float32."""
+    if dtype is None:
+        return torch.float32
+    name = str(dtype).removeprefix("torch.")
+    if name not in _DTYPES:
+        known = ", ".join(_DTYPES)
+        raise VocoderError(f"dtype {name!r}: not one of {known}{suggest(name, _DTYPES)}")
+    return _DTYPES[name]
+
+
+def _as_tensor(mel: Tensor | Array) -> Tensor:
+    """Return a tensor of the mel, which may share its memory."""
+    if isinstance(mel, Tensor):
+        return mel.detach()
+    if not isinstance(mel, np.ndarray) or mel.dtype.kind != "f":
+        kind = mel.dtype if isinstance(mel, np.ndarray) else f"a {type(mel).__name__}"
+        raise VocoderError(f"mel is {kind}; give a tensor or an array of floats")
+    # As torch wants it: native byte order, at most 64 bits, no negative strides, writable.
+    native = mel.dtype.newbyteorder("=") if mel.dtype.itemsize <= 8 else np.dtype(np.float64)
+    return torch.from_numpy(np.require(mel, native, ["C", "W"]))
+
+
+@contextmanager
+def _telling_of_memory(device: torch.device, work: str) -> Iterator[None]:
+    """Say in one line that memory was short, and what to do: `work` is "NOUN; REMEDY"."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not _lacks_memory(error):
+            raise
+        raise VocoderError(f"{device}: not enough memory for {work}") from None
+
+
+def _lacks_memory(error: Exception) -> bool:
+    """Whether an allocation failed; torch has no type of its own for it on a CPU."""
+    full = isinstance(error, MemoryError | torch.OutOfMemoryError)
+    return full or "can't allocate memory" in str(error)
+
+
+def pad_mels(mels: Sequence[Tensor], preset: MelPreset) -> tuple[Tensor, list[int]]:
+    """Return mels (M, F_i) as one batch (B, M, max F) padded with silence, and their lengths."""
+    lengths = [mel.shape[-1] for mel in mels]
+    batch = mels[0].new_full((len(mels), preset.n_mels, max(lengths)), preset.silence_floor)
+    for row, mel in zip(batch, mels, strict=True):
+        row[:, : mel.shape[-1]] = mel
+    return batch, lengths
+
+
+def _frame_counts(lengths: Lengths | None, n_items: int, n_frames: int) -> Tensor:
+    if lengths is None:
+        return torch.full((n_items,), n_frames)
+    try:
+        counts = torch.as_tensor(lengths).cpu()
+    except (TypeError, ValueError, RuntimeError):
+        counts = torch.empty(0)  # no numbers at all
+    whole = not (counts.is_floating_point() or counts.is_complex() or counts.dtype == torch.bool)
+    fits = whole and counts.shape == (n_items,)
+    if not fits or not bool(((counts >= 1) & (counts <= n_frames)).all()):
+        told = lengths.tolist() if isinstance(lengths, Tensor | np.ndarray) else lengths
+        raise VocoderError(
+            f"lengths {told}: give {n_items} whole numbers of frames, 1 to {n_frames}"
+        )
+    return counts.long()
