@@ -27,7 +27,7 @@ from vocoder.models.glow import Glow, GlowConfig
 from vocoder.models.nanoflow import NanoFlow, NanoFlowConfig
 from vocoder.models.waveflow import WaveFlow, WaveFlowConfig
 from vocoder.voice.flow import FlowVocoder
-from vocoder.voice.vocoder import draw_noise
+from vocoder.voice.noise import draw_noise
 
 AFFINE = sorted(name for name in tiny_models() if not {"spline", "causal"} & {*name.split("-")})
 SMALL = {"channels": 6, "n_layers": 2, "n_flows": 2}

@@ -21,10 +21,10 @@ triton = pytest.importorskip("triton")
 from triton.backends.compiler import GPUTarget  # noqa: E402
 from triton.compiler import ASTSource  # noqa: E402
 
-from vocoder.kernels.gated_conv import triton_kernels as layer
-from vocoder.kernels.gated_conv import triton_op as layer_tiles
-from vocoder.kernels.invert_flow import triton_kernels as row
-from vocoder.kernels.invert_flow.triton_op import OPENER, Tile, choose_tile
+from vocoder.kernels.gated_conv import triton_kernels as layer  # noqa: E402
+from vocoder.kernels.gated_conv import triton_op as layer_tiles  # noqa: E402
+from vocoder.kernels.invert_flow import triton_kernels as row  # noqa: E402
+from vocoder.kernels.invert_flow.triton_op import OPENER, Tile, choose_tile  # noqa: E402
 
 pytestmark = pytest.mark.skipif(
     triton.knobs.runtime.interpret, reason="the interpreter compiles nothing"

@@ -19,7 +19,8 @@ from vocoder.mel.presets import get_preset
 from vocoder.voice.flow import FlowVocoder
 from vocoder.voice.griffin_lim import GriffinLimVocoder
 from vocoder.voice.load import load
-from vocoder.voice.vocoder import draw_noise, pad_mels
+from vocoder.voice.noise import draw_noise
+from vocoder.voice.vocoder import pad_mels
 
 VOICES = {kind: FlowVocoder(model, TACOTRON2) for kind, model in voice_models().items()}
 VOICES["griffin-lim"] = GriffinLimVocoder(n_iter=3)

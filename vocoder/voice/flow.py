@@ -11,7 +11,6 @@ from vocoder.errors import VocoderError
 from vocoder.kernels.invert_flow.causal import CausalInverter
 from vocoder.mel.presets import MelPreset
 from vocoder.models.families.row_flow import RowFlow
-from vocoder.voice.noise import draw_noise as draw_noise
 from vocoder.voice.noise import fill_with_noise
 from vocoder.voice.row_renderers import CausalRenderer, make_renderer
 from vocoder.voice.streaming import BlockStream, CausalStream, WindowStream, plan_stream

@@ -11,7 +11,6 @@ from vocoder.errors import VocoderError
 from vocoder.mel.griffin_lim import GriffinLim
 from vocoder.mel.presets import MelPreset, get_preset
 from vocoder.voice.catalogue import GRIFFIN_LIM
-from vocoder.voice.noise import draw_noise as draw_noise
 from vocoder.voice.streaming import BlockStream
 from vocoder.voice.vocoder import Vocoder
 

@@ -13,7 +13,6 @@ from vocoder.models.families.row_flow import RowFlow
 from vocoder.voice.catalogue import GRIFFIN_LIM, default_voice, find_voice
 from vocoder.voice.flow import FlowVocoder
 from vocoder.voice.griffin_lim import GriffinLimVocoder
-from vocoder.voice.noise import draw_noise as draw_noise
 from vocoder.voice.vocoder import Vocoder
 
 

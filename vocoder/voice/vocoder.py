@@ -20,7 +20,6 @@ from vocoder.mel.files import check_mel
 from vocoder.mel.presets import MelPreset
 from vocoder.mel.spectrogram import MelSpectrogram
 from vocoder.seeds import check_seed
-from vocoder.voice.noise import draw_noise as draw_noise
 from vocoder.voice.streaming import BlockStream
 
 Array = npt.NDArray[np.floating]
