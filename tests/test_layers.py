@@ -5,30 +5,36 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import vocoder
 
 PACKAGE = Path(vocoder.__file__).parent
-# From the lowest to the highest; those of one line never import each other.
+# Rooms from the lowest layer to the highest. A file imports its own room and lower layers; two
+# rooms of one layer never know each other.
 LAYERS = [
-    ["errors", "seeds", "device", "config", "registry"],
-    ["files"],
+    ["foundation"],
     ["mel", "flows", "kernels"],
     ["nets"],
     ["models", "data"],
     ["recipe", "checkpoint"],
-    ["training", "voice", "official", "images"],
-    ["judging", "synthesis", "adapters", "export", "benchmark"],
-    ["cli", "__main__"],
+    ["voice", "official", "images"],
+    ["judging"],
+    ["training", "synthesis", "adapters", "export", "benchmark"],
+    ["cli"],
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
+FOUNDATION = ("errors", "config", "device", "seeds", "registry", "files")
+LOOSE = {"__init__", "__main__", "recipe", "checkpoint", *FOUNDATION} - {"files"}
 
 
-def unit(module: str) -> str:
-    """Return the layer's entry that a module belongs to: itself, or its folder."""
-    relative = module.removeprefix("vocoder.")
-    return relative if relative in RANK else relative.split(".")[0]
+def room(module: str) -> str:
+    """Return the room of a module such as "vocoder.mel.files"."""
+    name = module.split(".")[1]
+    if name in FOUNDATION:
+        return "foundation"
+    return "cli" if name == "__main__" else name
 
 
 def imports(path: Path) -> set[str]:
@@ -44,17 +50,32 @@ def imports(path: Path) -> set[str]:
     return {module for module in modules if module.startswith("vocoder.")}
 
 
+def graph() -> dict[str, set[str]]:
+    """Return what each module of the package imports of it, anywhere in its code."""
+    modules = {
+        ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts): imports(path)
+        for path in PACKAGE.rglob("*.py")
+        if path.stem != "__init__"
+    }
+    return {module: imported & modules.keys() for module, imported in modules.items()}
+
+
 def test_imports_point_downwards() -> None:
-    wrong = []
-    for path in PACKAGE.rglob("*.py"):
-        module = ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts)
-        if path.stem == "__init__":
-            continue
-        for imported in imports(path):
-            mine, theirs = unit(module), unit(imported)
-            if mine != theirs and RANK[mine] <= RANK[theirs]:
-                wrong.append(f"{module} imports {imported}")
+    wrong = [
+        f"{module} imports {imported}"
+        for module, all_imported in graph().items()
+        for imported in all_imported
+        if room(module) != room(imported) and RANK[room(module)] <= RANK[room(imported)]
+    ]
     assert not wrong
+
+
+def test_no_module_imports_itself_through_others() -> None:
+    TopologicalSorter(graph()).prepare()  # raises CycleError, which names the circle
+
+
+def test_nothing_else_lies_loose() -> None:
+    assert {path.stem for path in PACKAGE.glob("*.py")} == LOOSE
 
 
 def modules_after(code: str) -> set[str]:
