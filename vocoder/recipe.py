@@ -14,7 +14,7 @@ from vocoder.config import ConfigError, from_dict, suggest, to_dict, unknown_key
 from vocoder.data.images.batches import Augmentation
 from vocoder.data.images.reader import IMAGE_SETS
 from vocoder.mel.presets import MelPreset, get_preset
-from vocoder.models.families.row_flow import RowFlowConfig
+from vocoder.models.families.voice import VoiceConfig
 from vocoder.registry import find_model
 from vocoder.seeds import check_seed
 
@@ -148,7 +148,7 @@ class Recipe(ABC):
         if not isinstance(model, Mapping) or not isinstance(model.get("name"), str):
             raise ConfigError("model.name: missing; name the model to train")
         config_class = find_model(model["name"])[1]
-        if is_for_images == issubclass(config_class, RowFlowConfig):
+        if is_for_images == issubclass(config_class, VoiceConfig):
             raise ConfigError(
                 f"model.name: {model['name']} is a model of sound; leave out the section `images`"
                 if is_for_images
@@ -174,24 +174,22 @@ class Recipe(ABC):
 class VoiceRecipe(Recipe):
     """A model of sound, the mels it hears and its training."""
 
-    config: RowFlowConfig
+    config: VoiceConfig
     train: VoiceTraining
     preset: MelPreset
 
     def __post_init__(self) -> None:
-        for ours, theirs in (("hop_length", "hop_length"), ("n_mels", "n_mels")):
-            mine, wanted = getattr(self.config, ours), getattr(self.preset, theirs)
-            if mine != wanted:
-                key = "upsample_strides" if ours == "hop_length" else ours
+        for field in ("hop_length", "n_mels"):
+            ours, wanted = getattr(self.config, field), getattr(self.preset, field)
+            if ours != wanted:
                 raise ConfigError(
-                    f"model.{key}: gives {ours} {mine}, but the preset {self.preset.name} "
-                    f"has {wanted}"
+                    f"model: gives {field} {ours}, but the preset {self.preset.name} has {wanted}"
                 )
-        if self.train.segment_length % self.config.n_height:
-            below = self.train.segment_length // self.config.n_height * self.config.n_height
+        granule, length = self.config.granule, self.train.segment_length
+        if length % granule:
             raise ConfigError(
-                f"train.segment_length: {self.train.segment_length} is not a multiple of the "
-                f"{self.config.n_height} rows; use {below or self.config.n_height}"
+                f"train.segment_length: {length} is not a multiple of {granule} samples, which "
+                f"the model wants; use {length // granule * granule or granule}"
             )
 
     def _data_section(self) -> dict[str, Any]:

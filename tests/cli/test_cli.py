@@ -27,6 +27,7 @@ from vocoder.mel.convert import convert_mel
 from vocoder.mel.files import read_mel, write_mel
 from vocoder.mel.presets import PRESETS, get_preset
 from vocoder.synthesis.sources import natural_key
+from vocoder.voice.catalogue import default_voice
 from vocoder.voice.load import load
 
 
@@ -193,7 +194,7 @@ def test_clipped_samples_are_counted(run, tmp_path, voice):
 def test_the_default_voice_is_named_with_its_reason(run, tmp_path):
     save_mel(tmp_path / "a.npy")
     result = run("synthesize", tmp_path / "a.npy", "-o", tmp_path / "a.wav")
-    name, reason = vocoder.voices.default_voice()
+    name, reason = default_voice()
     assert f"vocoder: voice {name}, the default: {reason}\n" in result.err
     assert n_samples(tmp_path / "a.wav") == 4 * 256
 

@@ -12,9 +12,8 @@ import torch
 from gated_conv2d_cases import CASES, random_layer
 
 from vocoder.errors import VocoderError
-from vocoder.kernels import BackendError, dispatch, use
+from vocoder.kernels import BackendError, dispatch, gated_conv2d, use
 from vocoder.kernels.dispatch import Backend, Choice, choose, log_choice, requested
-from vocoder.kernels.gated_conv import op as gated_conv2d
 from vocoder.kernels.gated_conv.op import BACKENDS, Call
 
 GPU = Call(
@@ -122,7 +121,7 @@ def test_choice_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
 
 def test_backends_are_loaded_on_first_use() -> None:
     code = (
-        "import sys, vocoder.kernels, vocoder.models.nanoflow, vocoder.engine;"
+        "import sys, vocoder.kernels, vocoder.models.nanoflow, vocoder.voice.load;"
         "print(*(name for name in sys.modules if name.startswith('vocoder.kernels')))"
     )
     command = [sys.executable, "-c", code]

@@ -19,6 +19,7 @@ from vocoder.config import ConfigError
 from vocoder.device import as_float64
 from vocoder.errors import VocoderError
 from vocoder.mel.appearance import looks_like
+from vocoder.mel.compression import expand
 from vocoder.mel.convert import convert_mel
 from vocoder.mel.griffin_lim import GriffinLim
 from vocoder.mel.presets import ALIASES, PRESETS, MelPreset, get_preset, preset_difference
@@ -45,10 +46,13 @@ def test_the_seven_references_are_there() -> None:
 @pytest.mark.parametrize("name", GOLDEN_NAMES)
 def test_mels_of_the_published_code(name: str) -> None:
     reference = REFERENCES[f"mel.{name}"]
-    mel = MelSpectrogram(name)(speech(PRESETS[name]))
+    preset = PRESETS[name]
+    mel = MelSpectrogram(name)(speech(preset))
     assert mel.shape == reference.shape
-    # float32 noise in bins far below the loudest, seen through the logarithm.
-    assert (mel - reference).abs().max() < 5e-4
+    # Rounding in float32 is a millionth of the loudest band, on either side of the comparison, and
+    # its last bits differ from one processor to another; the logarithm shows it in the quietest.
+    ours, theirs = (expand(x.double(), preset) for x in (mel, reference))
+    assert ((ours - theirs).abs() <= 5e-4 * theirs + 1e-6 * theirs.max()).all()
 
 
 def changed(preset: MelPreset, field: str) -> MelPreset:

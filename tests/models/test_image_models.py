@@ -170,7 +170,7 @@ def test_temperature_scales_the_noise() -> None:
     model = perturbed("glow")
     for temperature in (0.0, 0.7):
         generator = torch.Generator().manual_seed(1)
-        drawn = model.sample(shape=(2, model.n_dims), temperature=temperature, generator=generator)
+        drawn = model.sample(2, temperature=temperature, generator=generator)
         noise = torch.randn(
             2, model.n_dims, generator=torch.Generator().manual_seed(1), dtype=torch.float64
         )

@@ -231,7 +231,7 @@ def test_sample_follows_temperature_and_generator() -> None:
 
     def draw(seed: int, temperature: float) -> torch.Tensor:
         generator = torch.Generator().manual_seed(seed)
-        return model.sample(mel, shape=(2, n), temperature=temperature, generator=generator)
+        return model.sample(mel, temperature=temperature, generator=generator)
 
     assert torch.equal(draw(0, 1.0), draw(0, 1.0))
     assert not torch.equal(draw(0, 1.0), draw(1, 1.0))

@@ -16,6 +16,7 @@ from vocoder.device import check_dtype
 from vocoder.errors import VocoderError
 from vocoder.mel.griffin_lim import GriffinLim
 from vocoder.mel.presets import get_preset
+from vocoder.voice.catalogue import default_voice
 from vocoder.voice.flow import FlowVocoder
 from vocoder.voice.griffin_lim import GriffinLimVocoder
 from vocoder.voice.load import load
@@ -311,7 +312,7 @@ def test_load_by_file_and_run_folder(tmp_path):
 
 def test_load_griffin_lim_and_the_default():
     assert isinstance(load("griffin-lim"), GriffinLimVocoder)
-    assert vocoder.load().name == vocoder.voices.default_voice()[0]
+    assert vocoder.load().name == default_voice()[0]
 
 
 def test_griffin_lim_has_no_backend_and_no_budget():

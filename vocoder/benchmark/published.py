@@ -99,7 +99,7 @@ def _invert_flow(
     return x
 
 
-class PublishedChannelPrior(Bijection):
+class PublishedChannelPrior(Bijection[[Tensor | None]]):
     """A `ChannelPrior` whose inverse is computed the way the published code computes it.
 
     Args:

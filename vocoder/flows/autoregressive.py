@@ -32,7 +32,7 @@ class RowEstimator(Protocol):
         """Return the same function as a queue of rows."""
 
 
-class RowAutoregressive(Bijection):
+class RowAutoregressive(Bijection[[Any, RowEstimator]]):
     """Transform each row given the rows visited before it.
 
     Args:

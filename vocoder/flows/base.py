@@ -5,26 +5,28 @@ from __future__ import annotations
 import contextlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from typing import Any
+from typing import Generic, ParamSpec
 
 import torch
 from torch import Tensor, nn
 
+P = ParamSpec("P")
 
-class Bijection(nn.Module, ABC):
+
+class Bijection(nn.Module, ABC, Generic[P]):
     """An invertible map of x to z.
 
-    What else it is given is the subclass's to say: a conditioning, or the estimator that computes
-    its parameters. The estimator is an argument and not a part, so that several steps can share one
-    (NanoFlow, NeurIPS 2020, §3) and each still reads as a whole.
+    What else it is given is the subclass's to say, by its type parameter: a conditioning, or the
+    estimator that computes its parameters. The estimator is an argument and not a part, so that
+    several steps can share one (NanoFlow, NeurIPS 2020, §3) and each still reads as a whole.
     """
 
     @abstractmethod
-    def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, *given: P.args, **named: P.kwargs) -> tuple[Tensor, Tensor]:
         """Map data to latent; return (z, logdet), logdet (B,) = log|det dz/dx| in nats."""
 
     @abstractmethod
-    def inverse(self, z: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    def inverse(self, z: Tensor, *given: P.args, **named: P.kwargs) -> Tensor:
         """Map latent to data: the exact inverse of `forward`."""
 
 

@@ -21,7 +21,7 @@ class CouplingEstimator(Protocol):
         """Map (B, C/2, H, W) to parameters (B, n_params, C/2, H, W)."""
 
 
-class Coupling(Bijection):
+class Coupling(Bijection[[CouplingEstimator]]):
     """Transform the second half of the channels given the first.
 
     To transform the first half given the second and then swap them (mAR-SCF) is the same as to

@@ -54,7 +54,7 @@ def initialise(model: nn.Module, x: Tensor) -> None:
             hook.remove()
 
 
-class ActNorm(DataInitialised, Bijection):
+class ActNorm(DataInitialised, Bijection[[]]):
     """z = (x + bias) · exp(log_scale) for each channel of x (B, C, H, W).
 
     The data gives each channel mean 0 and standard deviation 1 at first.
@@ -81,7 +81,7 @@ class ActNorm(DataInitialised, Bijection):
         return z * (-self.log_scale).exp().view(-1, 1, 1) - self.bias.view(-1, 1, 1)
 
 
-class Conv1x1(Bijection):
+class Conv1x1(Bijection[[]]):
     """Multiply the channels at each position by W = P · L · (U + diag(sign · exp(log_s))).
 
     P is a fixed permutation, L and U are unit lower and strictly upper triangular; W starts as a

@@ -29,6 +29,9 @@ from vocoder.flows.elementwise import Elementwise
 from vocoder.flows.linear import ActNorm, Conv1x1
 from vocoder.flows.reshape import squeeze2d, unsqueeze2d
 
+Step = Bijection[[CouplingEstimator]]
+Prior = Bijection[[Tensor | None]]
+
 
 @dataclass(frozen=True)
 class LevelShape:
@@ -69,7 +72,7 @@ def level_shapes(image_shape: tuple[int, int, int], n_levels: int) -> list[Level
     return shapes
 
 
-class FlowStep(Bijection):
+class FlowStep(Bijection[[CouplingEstimator]]):
     """ActNorm, 1 × 1 convolution, coupling (Glow, table 1).
 
     Args:
@@ -96,7 +99,7 @@ class FlowStep(Bijection):
         return self.norm.inverse(self.mix.inverse(self.couple.inverse(z, estimator)))
 
 
-class MultiScale(Bijection):
+class MultiScale(Bijection[[Sequence[Sequence[CouplingEstimator]]]]):
     """Images to noise, level by level.
 
     Args:
@@ -108,8 +111,8 @@ class MultiScale(Bijection):
     def __init__(
         self,
         shapes: Sequence[LevelShape],
-        steps: Sequence[Sequence[Bijection]],
-        priors: Sequence[Bijection],
+        steps: Sequence[Sequence[Step]],
+        priors: Sequence[Prior],
     ) -> None:
         super().__init__()
         self.shapes = tuple(shapes)
@@ -167,7 +170,7 @@ class MultiScale(Bijection):
 
     def _level(
         self, index: int, estimators: Sequence[Sequence[CouplingEstimator]]
-    ) -> list[tuple[Bijection, CouplingEstimator]]:
+    ) -> list[tuple[Step, CouplingEstimator]]:
         """Return the steps of a level, each with its estimator."""
         steps: nn.ModuleList = self.steps[index]  # type: ignore[assignment]
         return list(zip(steps, estimators[index], strict=True))  # type: ignore[arg-type]

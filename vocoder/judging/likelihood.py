@@ -10,7 +10,7 @@ import torch
 
 from vocoder.data.speech.corpus import Corpus, Utterance
 from vocoder.flows.base import full_precision
-from vocoder.models.families.row_flow import RowFlow
+from vocoder.models.families.voice import VoiceModel
 
 ACTIVE_DB = 40.0
 
@@ -37,7 +37,7 @@ class ClipLikelihood:
 
 
 @torch.inference_mode()
-def clip_log_prob(model: RowFlow, corpus: Corpus, utterance: Utterance) -> np.ndarray:
+def clip_log_prob(model: VoiceModel, corpus: Corpus, utterance: Utterance) -> np.ndarray:
     """Return the log-likelihood (N,) of each sample of a whole clip, in nats."""
     device = next(model.parameters()).device
     audio = torch.from_numpy(corpus.audio(utterance).astype(np.float32) / 32768)
@@ -47,7 +47,7 @@ def clip_log_prob(model: RowFlow, corpus: Corpus, utterance: Utterance) -> np.nd
     return terms[0].double().cpu().numpy()
 
 
-def clip_likelihood(model: RowFlow, corpus: Corpus, utterance: Utterance) -> ClipLikelihood:
+def clip_likelihood(model: VoiceModel, corpus: Corpus, utterance: Utterance) -> ClipLikelihood:
     """Score a whole clip, in float32 and without dequantisation noise, as published.
 
     The density is over amplitudes in [−1, 1), so that it is not bounded by zero.
@@ -61,7 +61,9 @@ def clip_likelihood(model: RowFlow, corpus: Corpus, utterance: Utterance) -> Cli
     return ClipLikelihood(float(terms.mean()), terms.size, float(active.mean()), active.size)
 
 
-def log_likelihood(model: RowFlow, corpus: Corpus, utterances: Iterable[Utterance]) -> Likelihood:
+def log_likelihood(
+    model: VoiceModel, corpus: Corpus, utterances: Iterable[Utterance]
+) -> Likelihood:
     """Score whole clips one at a time, as `clip_likelihood` does."""
     clips = [clip_likelihood(model, corpus, utterance) for utterance in utterances]
     n_samples = [clip.n_samples for clip in clips]

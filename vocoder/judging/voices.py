@@ -32,7 +32,9 @@ from vocoder.voice.griffin_lim import GriffinLimVocoder
 from vocoder.voice.load import load
 from vocoder.voice.vocoder import Vocoder
 
-_N_HEIGHT = 16  # rows of the published flows: where the lines of voices without rows are sought
+# Samples; the rows of the published flows. The lines of voices without a period of their own are
+# sought there.
+_TONE_PERIOD = 16
 _LIBRARIES = {"stoi": "pystoi", "pesq": "pesq"}
 
 _Metric = Callable[[npt.NDArray[np.float64], npt.NDArray[np.float64], int], float]
@@ -123,7 +125,9 @@ def compare(
                 for name, metric in compute.items():
                     value = math.nan
                     with contextlib.suppress(metrics.UndefinedFigureError):
-                        value = metric(recording, audio, corpus.preset.sample_rate, table.n_height)
+                        value = metric(
+                            recording, audio, corpus.preset.sample_rate, table.tone_period
+                        )
                     if not math.isfinite(value):
                         undefined[table.name, name] += 1
                     table.add(name, value if math.isfinite(value) else math.nan)
@@ -200,7 +204,7 @@ def _load(name: str, corpus: Corpus, data: str | Path, device: str | None) -> Vo
 
 
 def _metrics_of(preset: MelPreset) -> tuple[dict[str, Callable[..., float]], list[str]]:
-    """Return the metrics that can be computed, (recording, audio, rate, n_height), and notes."""
+    """Return the metrics that can be computed, (recording, audio, rate, tone period), and notes."""
 
     def without_rows(metric: _Metric) -> Callable[..., float]:
         return lambda recording, audio, rate, _: metric(recording, audio, rate)
@@ -231,9 +235,9 @@ class _Table:
         self.speaker = speaker
         self.values: dict[str, list[float]] = {}
         self.weights: dict[str, list[float]] = {}
-        self.n_height = _N_HEIGHT
+        self.tone_period = _TONE_PERIOD
         if isinstance(speaker, FlowVocoder):
-            self.n_height = speaker.model.config.n_height
+            self.tone_period = speaker.model.tone_period or _TONE_PERIOD
         self.n_diverged = 0  # clips of no finite likelihood
         self._is_warm = False
 

@@ -8,10 +8,9 @@ from typing import Literal
 
 from torch import nn
 
-from vocoder.flows.base import Bijection
 from vocoder.flows.coupling import CouplingEstimator
 from vocoder.flows.elementwise import Elementwise, Shift, SigmoidAffine
-from vocoder.flows.multiscale import FlowStep, LevelShape, level_shapes
+from vocoder.flows.multiscale import FlowStep, LevelShape, Prior, level_shapes
 from vocoder.models.families.image_flow import SCALE_FLOOR, ImageFlow, ImageFlowConfig
 from vocoder.nets.convnet2d import ConvEstimator, ConvNet2d, ZeroConv2d
 from vocoder.nets.priors import PublishedTopPrior, SplitPrior, TopPrior
@@ -56,7 +55,7 @@ class ConvFlow(ImageFlow):
         n_nets: int,
         n_heads: int,
         n_extra: Sequence[int] | None = None,
-        priors: Sequence[Bijection] | None = None,
+        priors: Sequence[Prior] | None = None,
     ) -> None:
         floor = 0.0 if config.parity else SCALE_FLOOR
         transform: Elementwise = SigmoidAffine(floor) if config.coupling == "affine" else Shift()
@@ -101,10 +100,10 @@ class ConvFlow(ImageFlow):
         return ConvEstimator(net, head, self.n_params)  # type: ignore[arg-type]
 
 
-def gaussian_priors(shapes: Sequence[LevelShape], parity: bool) -> list[Bijection]:
+def gaussian_priors(shapes: Sequence[LevelShape], parity: bool) -> list[Prior]:
     """Return Glow's prior of each level."""
     top = PublishedTopPrior if parity else TopPrior
-    splits: list[Bijection] = [SplitPrior(shape.n_given, shape.n_factored) for shape in shapes[:-1]]
+    splits: list[Prior] = [SplitPrior(shape.n_given, shape.n_factored) for shape in shapes[:-1]]
     return [*splits, top(shapes[-1].channels)]
 
 

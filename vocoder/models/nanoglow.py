@@ -8,8 +8,7 @@ from typing import Literal
 from torch import nn
 
 from vocoder.errors import VocoderError
-from vocoder.flows.base import Bijection
-from vocoder.flows.multiscale import level_shapes
+from vocoder.flows.multiscale import Prior, level_shapes
 from vocoder.models.glow import ConvFlow, ConvFlowConfig
 from vocoder.nets.channel_prior import channel_priors
 from vocoder.nets.convnet2d import ConvEstimator, StepIndicator
@@ -48,7 +47,7 @@ class NanoGlow(ConvFlow):
     def __init__(self, config: NanoGlowConfig) -> None:
         full = config.variant == "full"
         shapes = level_shapes(config.image_shape, config.n_levels)
-        priors: list[Bijection] | None = None
+        priors: list[Prior] | None = None
         if config.prior == "autoregressive":
             priors = channel_priors(
                 shapes,

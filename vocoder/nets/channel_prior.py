@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vocoder.flows.base import Bijection, full_precision
-from vocoder.flows.multiscale import LevelShape
+from vocoder.flows.multiscale import LevelShape, Prior
 from vocoder.nets.channel_steps import channel_steps
 from vocoder.nets.convlstm import ConvLstm
 
@@ -21,7 +21,7 @@ N_GIVEN_HIDDEN, N_GIVEN_MAPS = 32, 4  # channels of the embedding of what is giv
 LOG_STD_BOUND = 7.0
 
 
-class ChannelPrior(Bijection):
+class ChannelPrior(Bijection[[Tensor | None]]):
     """eps_j = (z_j − mean_j) · exp(−log_std_j), both moments of channel j from z_0 … z_{j−1}.
 
     A convolutional LSTM reads the channels in turn, each a map of H × W beside an embedding of what
@@ -152,7 +152,7 @@ def channel_priors(
     kernel_sizes: Sequence[int] = (5, 5, 3),
     dilations: Sequence[int] = (2, 1),
     parity: bool = False,
-) -> list[Bijection]:
+) -> list[Prior]:
     """Return the autoregressive prior of each level; the defaults are the published sizes.
 
     Args:

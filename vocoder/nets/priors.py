@@ -14,7 +14,7 @@ from vocoder.flows.base import Bijection, full_precision
 from vocoder.nets.convnet2d import ZeroConv2d, by_parameter
 
 
-class GaussianPrior(Bijection):
+class GaussianPrior(Bijection[[Tensor | None]]):
     """eps = (z − mean) · exp(−log_std), where mean and log_std depend on what stays in the flow."""
 
     @abstractmethod

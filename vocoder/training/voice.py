@@ -13,7 +13,7 @@ from vocoder.data.speech.crops import Crops
 from vocoder.errors import VocoderError
 from vocoder.judging.likelihood import log_likelihood
 from vocoder.mel.presets import preset_difference
-from vocoder.models.families.row_flow import RowFlow
+from vocoder.models.families.voice import VoiceModel
 from vocoder.recipe import VoiceRecipe
 from vocoder.training.logger import RunLogger
 from vocoder.training.task import Score, Task
@@ -22,7 +22,7 @@ PICTURED_CLIPS = 2
 PICTURED_SECONDS = 2.0
 
 
-class VoiceTask(Task[RowFlow]):
+class VoiceTask(Task[VoiceModel]):
     """Waveforms given their mels.
 
     Args:
@@ -63,7 +63,7 @@ class VoiceTask(Task[RowFlow]):
         crops = self.crops.batch(step, self.train.batch_size, rank, n_ranks)
         return crops.audio, crops.mel, crops.offset
 
-    def initialise(self, model: RowFlow, device: torch.device) -> None:
+    def initialise(self, model: VoiceModel, device: torch.device) -> None:
         """Do nothing: no flow over sound takes anything from data."""
 
     def likelihood(self, loss: float) -> tuple[str, float]:
@@ -71,13 +71,12 @@ class VoiceTask(Task[RowFlow]):
         return "nats_per_dim", -loss
 
     @torch.no_grad()
-    def step_metrics(self, model: RowFlow, batch: tuple[Tensor, Tensor, int]) -> dict[str, Any]:
+    def step_metrics(self, model: VoiceModel, batch: tuple[Tensor, Tensor, int]) -> dict[str, Any]:
         """Return each flow's log-determinant per dimension on the first crop of the batch."""
         audio, mel, offset = batch
-        _, logs = model.trace(audio[:1], mel[:1], offset)
-        return {"flow_logdet": [log.mean().item() for log in logs]}
+        return {"flow_logdet": model.flow_logdets(audio[:1], mel[:1], offset)}
 
-    def evaluate(self, model: RowFlow) -> Score | None:
+    def evaluate(self, model: VoiceModel) -> Score | None:
         """Score whole test clips."""
         if not self.test_clips:
             return None
@@ -90,7 +89,7 @@ class VoiceTask(Task[RowFlow]):
         return Score(metrics, score.mean_over_clips)
 
     @torch.inference_mode()
-    def show(self, model: RowFlow, logger: RunLogger, step: int) -> None:
+    def show(self, model: VoiceModel, logger: RunLogger, step: int) -> None:
         """Log the sound and the mel of the first test clips, and of the model's rendering."""
         from vocoder.mel.spectrogram import MelSpectrogram
 

@@ -11,6 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from vocoder.data.images import dequantise as dequantise_module
 from vocoder.data.images import sets as images_module
 from vocoder.data.images.batches import Augmentation, ImageBatches
 from vocoder.data.images.dequantise import dequantise, dequantise_each, quantise
@@ -126,7 +127,7 @@ def test_reading_never_gives_a_view():
 
 
 def test_an_unknown_name_gets_a_suggestion():
-    with pytest.raises(VocoderError, match=r"'digit': unknown; did you mean 'digits'\?"):
+    with pytest.raises(VocoderError, match=r"unknown image set 'digit'; did you mean 'digits'\?"):
         open_images("digit", n_validation=1, seed=0)
 
 
@@ -233,11 +234,11 @@ def test_noise_stays_within_its_value(n_values, seed):
     assert torch.equal(quantise(x, n_values), pixels)
 
 
-@pytest.mark.parametrize("noise", [0, images_module._NOISE_LEVELS - 1])
+@pytest.mark.parametrize("noise", [0, dequantise_module._NOISE_LEVELS - 1])
 def test_the_least_and_the_most_noise_stay_within_every_value(noise):
     for n_values in range(2, 257):
         pixels = torch.arange(n_values, dtype=torch.uint8)
-        x = images_module._spread(pixels, n_values, torch.full((n_values,), noise))
+        x = dequantise_module._spread(pixels, n_values, torch.full((n_values,), noise))
         assert torch.equal(quantise(x, n_values), pixels)
         assert x.min() >= -0.5
         assert x.max() < 0.5

@@ -564,7 +564,7 @@ def test_the_two_imagenets_never_mix(tmp_path):
 
 
 def test_the_count_of_validation_images_tells_the_imagenets_apart(tmp_path, monkeypatch):
-    from vocoder.data.images import imagenet
+    from vocoder.data.images.readers import imagenet
 
     write_oord(tmp_path / "a", 32)
     write_chrabaszcz(tmp_path / "b", 32, "npz")

@@ -43,7 +43,7 @@ def ljspeech_folder(folder: Path, lines: list[str], suffix: str = ".wav") -> Pat
 def test_readers_are_found_by_name():
     assert DATASETS.names() == ["ljspeech", "wavs"]
     assert DATASETS.find("wavs") is read_wav_folder
-    with pytest.raises(VocoderError, match="corpus 'ljspech': unknown; did you mean 'ljspeech'"):
+    with pytest.raises(VocoderError, match="unknown corpus 'ljspech'; did you mean 'ljspeech'"):
         DATASETS.find("ljspech")
 
 

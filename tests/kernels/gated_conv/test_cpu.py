@@ -10,9 +10,8 @@ import torch
 from gated_conv2d_cases import CASES, Case, random_layer
 from torch import Tensor
 
-from vocoder.kernels import BackendError, GatedConvWeights, use
+from vocoder.kernels import BackendError, GatedConvWeights, gated_conv2d, use
 from vocoder.kernels.dispatch import choose
-from vocoder.kernels.gated_conv import op as gated_conv2d
 from vocoder.kernels.gated_conv.cpu import BLOCK_COLUMNS
 from vocoder.kernels.gated_conv.op import BACKENDS, Call
 from vocoder.models.nanoflow import NanoFlow, NanoFlowConfig

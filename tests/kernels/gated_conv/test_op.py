@@ -14,8 +14,7 @@ from helpers import audio_and_mel, tiny_models
 from torch import Tensor, nn
 
 from vocoder.errors import VocoderError
-from vocoder.kernels import GatedConvWeights, pack_gated_conv, use
-from vocoder.kernels.gated_conv import op as gated_conv2d
+from vocoder.kernels import GatedConvWeights, gated_conv2d, pack_gated_conv, use
 from vocoder.models.families.row_flow import RowFlow
 
 each_case = pytest.mark.parametrize("case", CASES, ids=str)

@@ -377,12 +377,8 @@ def decline_cpu(call: Call) -> str | None:
 
 
 BACKENDS: tuple[Backend[Call], ...] = (
-    Backend(
-        "triton", refuse_triton, "vocoder.kernels.gated_conv.op.triton_op", "gated_conv2d_triton"
-    ),
-    Backend(
-        "cpu", refuse_cpu, "vocoder.kernels.gated_conv.op.cpu", "gated_conv2d_cpu", decline_cpu
-    ),
+    Backend("triton", refuse_triton, "vocoder.kernels.gated_conv.triton_op", "gated_conv2d_triton"),
+    Backend("cpu", refuse_cpu, "vocoder.kernels.gated_conv.cpu", "gated_conv2d_cpu", decline_cpu),
     Backend(REFERENCE, lambda _: None, __name__, "gated_conv2d_reference"),
 )
 

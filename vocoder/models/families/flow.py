@@ -1,9 +1,9 @@
-"""What every flow model can do, on top of `forward` and `inverse`."""
+"""What every flow model can do, whatever it models."""
 
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
+from abc import ABC
 from typing import Any, TypeVar
 
 import torch
@@ -14,7 +14,11 @@ Self = TypeVar("Self", bound="FlowModel")
 
 
 class FlowModel(nn.Module, ABC):
-    """An exact-likelihood model: x ↔ z with z ~ N(0, 1), given a conditioning if it takes one."""
+    """An exact-likelihood model: x ↔ z with z ~ N(0, 1).
+
+    Its two families, `VoiceModel` and `ImageFlow`, say what `forward`, `inverse`, `log_prob` and
+    `sample` take: a voice is given a mel-spectrogram, and a model of images nothing.
+    """
 
     config: Any
     # Keep only what enters each flow step for the backward pass and compute the rest anew there:
@@ -25,35 +29,9 @@ class FlowModel(nn.Module, ABC):
         super().__init__()
         self.config = config
 
-    @abstractmethod
-    def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
-        """Map data x, and `cond` if the model takes one, to (z, logdet); logdet (B,) in nats."""
-
-    @abstractmethod
-    def inverse(self, z: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        """Map z, and `cond` if the model takes one, to data: the exact inverse of `forward`."""
-
     @torch.no_grad()
-    def initialise(self, x: Tensor, cond: Tensor | None = None) -> None:
+    def initialise(self, x: Tensor) -> None:
         """Let the layers that start from data do so from this batch; most models have none."""
-
-    def log_prob(self, x: Tensor, cond: Tensor | None = None) -> Tensor:
-        """Return log p(x | cond) in nats, (B,)."""
-        z, logdet = self(x, cond)
-        return standard_normal_log_prob(z).flatten(1).sum(dim=1) + logdet
-
-    def sample(
-        self,
-        cond: Tensor | None = None,
-        *,
-        shape: tuple[int, ...],
-        temperature: float = 1.0,
-        generator: torch.Generator | None = None,
-    ) -> Tensor:
-        """Draw x given `cond` by noise of `shape` (B, ...), N(0, temperature²)."""
-        like = next(self.parameters()) if cond is None else cond
-        z = torch.randn(shape, generator=generator, device=like.device, dtype=like.dtype)
-        return self.inverse(z * temperature, cond)
 
     def fold(self: Self) -> Self:
         """Return a frozen copy for inference: weight norm folded into plain weights.

@@ -11,11 +11,10 @@ import torch
 from torch import Tensor
 
 from vocoder.errors import VocoderError
-from vocoder.flows.base import Bijection
 from vocoder.flows.coupling import CouplingEstimator
 from vocoder.flows.linear import initialise
-from vocoder.flows.multiscale import MultiScale, level_shapes
-from vocoder.models.families.flow import FlowModel
+from vocoder.flows.multiscale import MultiScale, Prior, Step, level_shapes
+from vocoder.models.families.flow import FlowModel, standard_normal_log_prob
 
 SCALE_FLOOR = 1e-3  # least factor of an affine coupling
 
@@ -76,8 +75,8 @@ class ImageFlow(FlowModel):
     def __init__(
         self,
         config: ImageFlowConfig,
-        steps: Sequence[Sequence[Bijection]],
-        priors: Sequence[Bijection],
+        steps: Sequence[Sequence[Step]],
+        priors: Sequence[Prior],
     ) -> None:
         super().__init__(config)
         shapes = level_shapes(config.image_shape, config.n_levels)
@@ -97,12 +96,11 @@ class ImageFlow(FlowModel):
     def estimators(self) -> list[list[CouplingEstimator]]:
         """Return the estimator of every step of every level."""
 
-    def forward(self, x: Tensor, cond: None = None) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Map images to noise.
 
         Args:
             x: (B, C, H, W) in [-0.5, 0.5), dequantised.
-            cond: no image model takes one.
 
         Returns:
             eps (B, D) and logdet (B,), so that log p(x) = log N(eps; 0, I) + logdet.
@@ -115,12 +113,30 @@ class ImageFlow(FlowModel):
         checkpointing = self.checkpointing and torch.is_grad_enabled()
         return self.flow(x, self.estimators(), checkpointing)
 
-    def inverse(self, z: Tensor, cond: None = None) -> Tensor:
+    def inverse(self, z: Tensor) -> Tensor:
         """Map noise (B, D) to images (B, C, H, W), not clamped to [-0.5, 0.5)."""
         if z.shape[1:] != (self.n_dims,):
             raise VocoderError(f"noise must be (B, {self.n_dims}), got {tuple(z.shape)}")
         return self.flow.inverse(z, self.estimators())
 
-    def initialise(self, x: Tensor, cond: Tensor | None = None) -> None:
+    def log_prob(self, x: Tensor) -> Tensor:
+        """Return log p(x) in nats, (B,), of images (B, C, H, W)."""
+        z, logdet = self(x)
+        return standard_normal_log_prob(z).flatten(1).sum(dim=1) + logdet
+
+    def sample(
+        self,
+        n_images: int,
+        *,
+        temperature: float = 1.0,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Draw images (B, C, H, W) by noise of N(0, temperature²)."""
+        like = next(self.parameters())
+        shape = n_images, self.n_dims
+        z = torch.randn(shape, generator=generator, device=like.device, dtype=like.dtype)
+        return self.inverse(z * temperature)
+
+    def initialise(self, x: Tensor) -> None:
         """Let every ActNorm start from the statistics of these images; see `flows/linear.py`."""
         initialise(self, x)

@@ -16,16 +16,16 @@ from vocoder.flows.autoregressive import RowAutoregressive, row_orders, take_row
 from vocoder.flows.elementwise import Affine, AffineSpline, Elementwise
 from vocoder.flows.reshape import fold_rows, unfold_rows
 from vocoder.kernels.invert_flow.op import Conditioning, FlowWeights
-from vocoder.models.families.flow import FlowModel, standard_normal_log_prob
+from vocoder.models.families.flow import standard_normal_log_prob
+from vocoder.models.families.voice import VoiceConfig, VoiceModel
 from vocoder.nets.upsample import Upsampler, column_mask, reach
 from vocoder.nets.wavenet2d import Estimator, FlowParameters, Head, NetWeights, Residual, WaveNet2d
 
 
 @dataclass(frozen=True)
-class RowFlowConfig:
+class RowFlowConfig(VoiceConfig):
     """What WaveFlow and NanoFlow have in common."""
 
-    n_mels: int = 80  # mel bands of the conditioning
     upsample_strides: tuple[int, ...] = (16, 16)  # their product is the hop length in samples
     channels: int = 64  # residual channels of the estimator
     n_height: int = 16  # rows that the waveform is folded into; divides the hop length
@@ -58,6 +58,11 @@ class RowFlowConfig:
         return math.prod(self.upsample_strides)
 
     @property
+    def granule(self) -> int:
+        """Samples of a column: one in each row."""
+        return self.n_height
+
+    @property
     def mel_delay(self) -> int:
         """Frames by which the mel is late for the look-ahead to be as stated; negative: early."""
         if self.lookahead_frames is None:
@@ -71,7 +76,7 @@ class RowFlowConfig:
         return max(context + self.mel_delay, 0), max(context - self.mel_delay, 0)
 
 
-class RowFlow(FlowModel):
+class RowFlow(VoiceModel):
     """K row-autoregressive flows over a folded waveform.
 
     Args:
@@ -121,14 +126,9 @@ class RowFlow(FlowModel):
         )
 
     @property
-    def n_mels(self) -> int:
-        """Mel bands of the conditioning."""
-        return self.config.n_mels
-
-    @property
-    def hop_length(self) -> int:
-        """Samples per mel frame."""
-        return self.config.hop_length
+    def tone_period(self) -> int:
+        """Samples of a column; a flow may leave lines at the multiples of rate / n_height."""
+        return self.config.n_height
 
     @property
     def causal(self) -> bool:
@@ -166,6 +166,11 @@ class RowFlow(FlowModel):
                     rows, log_derivative = step.elementwise(rows, flow_cond, estimator)
                 log_derivatives.append(log_derivative)
         return unfold_rows(rows), log_derivatives
+
+    def flow_logdets(self, x: Tensor, cond: Tensor, offset: int = 0) -> list[float]:
+        """Return the mean log-derivative of each flow, in nats per sample."""
+        _, log_derivatives = self.trace(x, cond, offset)
+        return [log_derivative.mean().item() for log_derivative in log_derivatives]
 
     def log_prob_per_sample(self, x: Tensor, cond: Tensor) -> Tensor:
         """Return the terms (B, N), one per audio sample, whose sum is `log_prob`, in nats."""
