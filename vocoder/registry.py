@@ -10,11 +10,12 @@ from __future__ import annotations
 import pkgutil
 from collections.abc import Callable
 from importlib import import_module
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 from vocoder.config import ConfigError, suggest
 
 T = TypeVar("T")
+E = TypeVar("E")
 M = TypeVar("M", bound=type)
 
 
@@ -77,8 +78,51 @@ class Registry(Generic[T]):
         raise ConfigError(f"{_origin(entry)} is not registered as a {self.kind}")
 
     def _files(self) -> list[str]:
-        folder = import_module(self.package).__path__
-        return [module.name for module in pkgutil.iter_modules(folder) if not module.ispkg]
+        return _files(self.package)
+
+
+class ClassRegistry(Generic[T]):
+    """Entries for exactly one class each.
+
+    What is made for a class need not fit a subclass, which may compute something else: so a
+    subclass has no entry until one is registered for it.
+
+    Args:
+        package: the dotted name of the folder whose files register entries when they are imported.
+    """
+
+    def __init__(self, package: str) -> None:
+        self.package = package
+        self._entries: dict[type, T] = {}
+
+    def register(self, *classes: type) -> Callable[[E], E]:
+        """Decorator, or function of an entry: make it the one of each of `classes` itself."""
+
+        def register(entry: E) -> E:
+            self._entries.update(dict.fromkeys(classes, cast(T, entry)))
+            return entry
+
+        return register
+
+    def find(self, exact: type) -> T | None:
+        """Return the entry of a class itself, or None where there is none."""
+        self._load()
+        return self._entries.get(exact)
+
+    def classes(self) -> list[type]:
+        """Return the classes that have entries."""
+        self._load()
+        return list(self._entries)
+
+    def _load(self) -> None:
+        for file in _files(self.package):
+            import_module(f"{self.package}.{file}")
+
+
+def _files(package: str) -> list[str]:
+    """Return the names of the modules in the folder of a package."""
+    folder = import_module(package).__path__
+    return [module.name for module in pkgutil.iter_modules(folder) if not module.ispkg]
 
 
 def _origin(entry: Any) -> str:

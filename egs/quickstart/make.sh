@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from vocoder import MelSpectrogram
-from vocoder.audio import read_wav
+from vocoder.files.audio import read_wav
 
 extract = MelSpectrogram("tacotron2-22k")
 for path, name in zip(sorted(Path("held-out/wavs").iterdir()), ("waterfall", "squirrel", "cathedral")):

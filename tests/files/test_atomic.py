@@ -50,7 +50,7 @@ def test_a_killed_process_leaves_the_old_file(tmp_path: Path) -> None:
     target = tmp_path / "a.bin"
     target.write_bytes(b"old")
     code = (
-        "import sys, time\nfrom vocoder.atomic import atomic_path\n"
+        "import sys, time\nfrom vocoder.files.atomic import atomic_path\n"
         "with atomic_path(sys.argv[1]) as path:\n"
         "    path.write_bytes(b'half'); print('ready', flush=True); time.sleep(60)\n"
     )

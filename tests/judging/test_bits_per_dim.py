@@ -81,8 +81,8 @@ def test_one_draw_has_one_bound_and_the_seed_is_all(images: ImageSet, model: Ima
 
 def test_a_divergence_is_not_hidden(images: ImageSet, model: ImageFlow) -> None:
     class Broken(Glow):
-        def log_prob(self, x, cond=None):  # type: ignore[no-untyped-def]
-            values = super().log_prob(x, cond)
+        def log_prob(self, x):  # type: ignore[no-untyped-def]
+            values = super().log_prob(x)
             values[0] = -math.inf
             return values
 
@@ -98,8 +98,8 @@ def test_there_must_be_images(tmp_path: Path, model: ImageFlow) -> None:
 
 def test_inversion_error_is_the_largest_difference(images: ImageSet, model: ImageFlow) -> None:
     class Shifted(Glow):
-        def inverse(self, z, cond=None):  # type: ignore[no-untyped-def]
-            x = super().inverse(z, cond)
+        def inverse(self, z):  # type: ignore[no-untyped-def]
+            x = super().inverse(z)
             x[1, 0, 2, 3] += 0.25
             return x
 

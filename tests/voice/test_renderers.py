@@ -21,7 +21,8 @@ from vocoder.kernels.dispatch import ENVIRONMENT_VARIABLE, BackendError
 from vocoder.kernels.invert_flow.cpu import RowInverter
 from vocoder.kernels.invert_flow.cpu_tiles import Tiles
 from vocoder.voice.flow import FlowVocoder
-from vocoder.voice.row_renderers import make_renderer, plan_inversion
+from vocoder.voice.renderer import make_renderer
+from vocoder.voice.renderers.row_flow import plan_inversion
 
 MODELS = voice_models()
 INVERTER = RowInverter(MODELS["nanoflow"].fold().pack_flows())
@@ -36,7 +37,7 @@ def test_the_cpu_takes_its_row_op_and_splines_the_plain_way() -> None:
     assert make_renderer(spline, None).backend == "reference"
     with pytest.raises(BackendError, match="affine flows alone, this one is a spline"):
         make_renderer(spline, None, "cpu")
-    with pytest.raises(VocoderError, match="memory: the plain path keeps to no budget"):
+    with pytest.raises(VocoderError, match="memory: the plain path of this voice keeps to no budget"):
         make_renderer(spline, None, memory=2**30)
 
 

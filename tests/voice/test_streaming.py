@@ -156,13 +156,13 @@ def test_a_wider_overlap_comes_closer():
 
 
 def test_the_default_overlap_follows_what_the_estimator_sees():
-    assert plan_stream(NanoFlow(NanoFlowConfig(channels=2))).overlap_frames == 33
+    assert plan_stream(NanoFlow(NanoFlowConfig(channels=2))).before_frames == 33
     small = NanoFlowConfig(channels=2, n_layers=6, n_height=32)
-    assert plan_stream(NanoFlow(small)).overlap_frames == 17
+    assert plan_stream(NanoFlow(small)).before_frames == 17
     causal = plan_stream(NanoFlow(NanoFlowConfig(channels=2, lookahead_frames=3)))
-    assert (causal.overlap_frames, causal.block_frames, causal.latency_frames) == (None, 4, 7)
+    assert (causal.block_frames, causal.latency_frames) == (4, 7)
     spline = NanoFlowConfig(channels=2, lookahead_frames=3, transform="spline")
-    assert plan_stream(NanoFlow(spline)).overlap_frames == 33  # the row op knows affine flows alone
+    assert plan_stream(NanoFlow(spline)).before_frames == 33  # the row op knows affine flows alone
 
 
 def test_a_piece_is_spoken_as_soon_as_its_frames_are_there():

@@ -129,7 +129,7 @@ def info(voice: str | None) -> None:
 
 def _describe(stored: Checkpoint) -> dict[str, Any]:
     from vocoder.data.images.description import ImageDescription
-    from vocoder.models.families.row_flow import RowFlow
+    from vocoder.models.families.voice import VoiceModel
     from vocoder.voice.streaming import describe_stream
 
     if isinstance(stored.data, ImageDescription):
@@ -145,5 +145,5 @@ def _describe(stored: Checkpoint) -> dict[str, Any]:
         "fingerprint": stored.preset.fingerprint,
         "sample rate": f"{stored.preset.sample_rate} Hz",
         "hop length": f"{stored.preset.hop_length} samples",
-        **describe_stream(cast(RowFlow, stored.model), stored.preset),
+        **describe_stream(cast(VoiceModel, stored.model), stored.preset),
     }

@@ -1,232 +1,73 @@
-"""A voice's inverse as an ONNX graph, written from the weights that the row op takes.
+"""A voice as an ONNX graph: what every such graph takes and gives, and which models have one.
 
-Inside, a row of the folded waveform is an image of height 1, (N, channels, 1, W): on a CPU
-onnxruntime's convolution is then faster than its matrix product over channels-last rows. The rows
-of a flow are one `Scan`, whose states are the row before and each layer's queue of past rows.
+Graphs are written by hand, from the weights of one class of models, and registered for exactly that
+class in `export/graphs`: a subclass that computes something else has none.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import cast
+from typing import Protocol
 
 import onnx
 from onnx import helper
-from torch import Tensor, nn
 
 from vocoder.errors import VocoderError
-from vocoder.export.graph import FLOAT, HALF, INT, Graph
-from vocoder.kernels.gated_conv.op import GatedConvWeights
-from vocoder.kernels.invert_flow.op import FlowWeights
-from vocoder.models.families.row_flow import RowFlow
-from vocoder.nets.upsample import SLOPE, Upsampler
+from vocoder.export.graph import FLOAT, Graph
+from vocoder.models.families.voice import VoiceModel
+from vocoder.registry import ClassRegistry
 
-_END = 2**31 - 1
 MEL, NOISE, AUDIO = "mel", "noise", "audio"  # the names of inputs and outputs
-_NOISE_SHAPE = ["N", "samples"]
+NOISE_SHAPE = ["N", "samples"]
+
+
+class GraphWriter(Protocol):
+    """Writes the graph of one class of models."""
+
+    def __call__(
+        self, model: VoiceModel, *, temperature: float, half: bool, explicit_noise: bool
+    ) -> Graph:
+        """Return the graph; the arguments are those of `voice_graph`."""
+
+
+GRAPHS: ClassRegistry[GraphWriter] = ClassRegistry("vocoder.export.graphs")
 
 
 def voice_graph(
-    model: RowFlow, *, temperature: float = 1.0, half: bool = False, explicit_noise: bool = False
+    model: VoiceModel,
+    *,
+    temperature: float = 1.0,
+    half: bool = False,
+    explicit_noise: bool = False,
 ) -> Graph:
-    """Return the graph that maps mel (N, M, T) to audio (N, T · hop), both float32.
+    """Return the graph that maps mel (N, M, T) to audio (N, T · hop_length), both float32.
 
     Args:
-        model: folded; its weights are stored as float32.
-        temperature: factor of the noise.
-        half: operands of the layers in float16; the noise, the rows, the affine transform and the
-            sums over layers stay float32.
-        explicit_noise: take standard normal noise (N, T · hop) as a second input instead of
-            drawing it.
+        model: The folded model; its weights are stored as float32.
+        temperature: Factor of the noise.
+        half: Compute the layers with operands in float16; the noise, the audio, the affine
+            transform and the sums over layers stay float32.
+        explicit_noise: Take standard normal noise (N, T · hop_length) as a second input instead of
+            drawing it in the graph.
 
     Raises:
-        VocoderError: the model has a transform that the row op does not know, or is causal
-            (`lookahead_frames`).
+        VocoderError: there is no graph for this class of models, or for these settings of it.
     """
-    if model.config.transform != "affine":
+    write = GRAPHS.find(type(model))
+    if write is None:
         raise VocoderError(
-            f"a {model.config.transform} voice has no ONNX graph, only the affine transform does; "
-            'train it with model.transform "affine", or speak with `vocoder synthesize`'
+            f"a {type(model).__qualname__} has no ONNX graph, since none is registered for exactly "
+            "this class; speak with `vocoder synthesize`"
         )
-    if model.causal:
-        raise VocoderError(
-            "a causal voice has no ONNX graph yet, only a voice without model.lookahead_frames "
-            "does; stream it with `vocoder synthesize --stream`"
-        )
-    graph = Graph()
-    n_height, n_mels = model.config.n_height, model.n_mels
-    mel = graph.input(MEL, FLOAT, ["N", n_mels, "T"])
-    upsampled = _upsample(graph, mel, n_mels, model.upsample)  # (N, 1, M, T · hop)
-    if explicit_noise:
-        noise = graph.input(NOISE, FLOAT, _NOISE_SHAPE)
-    else:
-        some_band = graph.op("Gather", upsampled, graph.constant(0, INT), axis=2)
-        like = graph.op("Squeeze", some_band, graph.ints(1))  # (N, T · hop)
-        noise = graph.op("RandomNormalLike", like, dtype=FLOAT)
-    if temperature != 1.0:
-        noise = graph.op("Mul", noise, graph.constant(temperature))
-    x = _fold(graph, noise, 1, n_height)
-    cond = _fold(graph, upsampled, n_mels, n_height)
-    if half:
-        cond = graph.cast(cond, HALF)
-    order = tuple(range(n_height))
-    for flow in reversed(model.pack_flows()):
-        x = _invert(graph, x, order, cond, flow, HALF if half else FLOAT)
-        order = flow.order
-    x = _reorder(graph, x, order, range(n_height))
-    columns = graph.op("Transpose", x, perm=[1, 4, 0, 2, 3])  # (N, W, H, 1, 1)
-    audio = graph.op("Reshape", columns, graph.ints(0, -1))
-    graph.output(audio, AUDIO, FLOAT, _NOISE_SHAPE)
-    return graph
+    return write(model, temperature=temperature, half=half, explicit_noise=explicit_noise)
 
 
 def expose_noise(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Return the model of `voice_graph` with its noise as an input, as if made so."""
+    """Return the model of a `voice_graph` with its noise as an input, as if made so."""
     exposed = onnx.ModelProto()
     exposed.CopyFrom(model)
     graph = exposed.graph
     for node in graph.node:
         if node.op_type == "RandomNormalLike":
-            graph.input.append(helper.make_tensor_value_info(NOISE, FLOAT, _NOISE_SHAPE))
+            graph.input.append(helper.make_tensor_value_info(NOISE, FLOAT, NOISE_SHAPE))
             node.CopyFrom(helper.make_node("Identity", [NOISE], node.output))
     return exposed
-
-
-def _upsample(graph: Graph, mel: str, n_mels: int, upsampler: Upsampler) -> str:
-    """Return (N, 1, M, T · hop).
-
-    A stage is written as a convolution with one channel for each of the `stride` samples that a
-    step becomes: for a transposed convolution onnxruntime lays out every product, which took more
-    memory than all else.
-    """
-    c = graph.op("Unsqueeze", mel, graph.ints(1))
-    for stage in cast(Sequence[nn.ConvTranspose2d], upsampler.stages):
-        kernel = _phases(stage)
-        assert stage.bias is not None
-        bias = stage.bias.expand(len(kernel))
-        c = graph.op("Conv", c, graph.constant(kernel), graph.constant(bias), pads=[1, 1, 1, 1])
-        c = graph.op("LeakyRelu", c, alpha=SLOPE)
-        c = graph.op("Transpose", c, perm=[0, 2, 3, 1])  # (N, M, steps, stride)
-        c = graph.op("Reshape", c, graph.ints(0, 1, n_mels, -1))
-    return c
-
-
-def _phases(stage: nn.ConvTranspose2d) -> Tensor:
-    """Return the kernel (stride, 1, 3, 3) of the convolution that a stage amounts to.
-
-    Sample r of a step takes tap r + padding − stride · d of the step d before it (d < 0) or after.
-    """
-    weight = stage.weight[0, 0].flip(0)  # (3, taps)
-    stride, padding = stage.stride[1], cast("tuple[int, int]", stage.padding)[1]
-    kernel = weight.new_zeros(stride, 1, 3, 3)
-    for r in range(stride):
-        for d in (-1, 0, 1):
-            tap = r + padding - stride * d
-            if 0 <= tap < weight.shape[1]:
-                kernel[r, 0, :, d + 1] = weight[:, tap]
-    return kernel
-
-
-def _fold(graph: Graph, value: str, n_channels: int, n_height: int) -> str:
-    """Return (N, ..., channels, T · hop) as rows (H, N, channels, 1, W)."""
-    columns = graph.op("Reshape", value, graph.ints(0, n_channels, 1, -1, n_height))
-    return graph.op("Transpose", columns, perm=[4, 0, 1, 2, 3])
-
-
-def _reorder(graph: Graph, rows: str, order: Sequence[int], wanted: Sequence[int]) -> str:
-    """Return rows that stand in one order in another one, or only some of them."""
-    positions = [order.index(row) for row in wanted]
-    if positions == list(range(len(order))):
-        return rows
-    return graph.op("Gather", rows, graph.ints(*positions), axis=0)
-
-
-def _invert(
-    graph: Graph, z: str, order: Sequence[int], cond: str, flow: FlowWeights, kind: int
-) -> str:
-    """Return the rows x of a flow in the order in which it visits them.
-
-    Args:
-        graph: where to.
-        z: (H, N, 1, 1, W).
-        order: in which the rows of z stand.
-        cond: upsampled mel (H, N, M, 1, W), the rows in natural order.
-        flow: the weights.
-        kind: type of the layers' operands.
-    """
-    visited = _reorder(graph, z, order, flow.visits)
-    first = graph.op("Gather", z, graph.constant(order.index(flow.order[0]), INT), axis=0)
-    shape = graph.op("Shape", first)  # N, 1, 1, W
-    start = first if flow.passthrough else graph.op("ConstantOfShape", shape)
-    queues = []
-    for d_h, _ in flow.dilations:
-        sizes = graph.op("Mul", shape, graph.ints(1, flow.channels, 2 * d_h, 1))
-        zero = helper.make_tensor("zero", kind, [1], [0.0])
-        queues.append(graph.op("ConstantOfShape", sizes, value=zero))
-    body = _row_step(graph, cond, flow, kind)
-    x = graph.scan(body, [start, *queues], [visited, graph.ints(*flow.visits)])
-    if not flow.passthrough:
-        return x
-    return graph.op("Concat", graph.op("Unsqueeze", first, graph.ints(0)), x, axis=0)
-
-
-def _row_step(graph: Graph, cond: str, flow: FlowWeights, kind: int) -> Graph:
-    """Return the loop's body: the row before, the queues, z and the row's number to x.
-
-    The queue of a layer is (N, C, 2 · d_h, W), the oldest row first.
-    """
-    body = Graph(graph)
-    row = body.input(body.name("row"), FLOAT)
-    queues = [body.input(body.name("queue"), kind) for _ in flow.layers]
-    z = body.input(body.name("z"), FLOAT)
-    visit = body.input(body.name("visit"), INT)
-    c = body.op("Gather", cond, visit, axis=0)  # (N, M, 1, W)
-    h = _conv(body, row, flow.front_weight[None], flow.front_bias)
-    h = h if kind == FLOAT else body.cast(h, kind)
-    terms, next_queues = [], []
-    for i, (layer, dilation) in enumerate(zip(flow.layers, flow.dilations, strict=True)):
-        rows = body.op("Concat", queues[i], h, axis=2)
-        next_queues.append(body.op("Slice", rows, body.ints(1), body.ints(_END), body.ints(2)))
-        o = _gate(body, rows, c, layer, dilation, kind)
-        wide = o if kind == FLOAT else body.cast(o, FLOAT)
-        terms.append(_conv(body, wide, layer.out, None if i else flow.out_bias))
-        if layer.res is not None:
-            r = _conv(body, o, layer.res, layer.res_bias, kind)
-            if layer.gate is not None:
-                r = body.op("Mul", r, body.constant(layer.gate[:, None, None], kind))
-            h = body.op("Add", h, r)
-            if flow.scale != 1.0:
-                h = body.op("Mul", h, body.constant(flow.scale, kind))
-    log_s, t = body.ops("Split", body.op("Sum", *terms), n_outputs=2, axis=1)
-    scale = body.op("Exp", body.op("Neg", log_s))
-    x = body.op("Mul", body.op("Sub", z, t), scale)
-    body.output(x, body.name("next_row"), FLOAT)
-    for queue in next_queues:
-        body.output(queue, body.name("next_queue"), kind)
-    body.output(x, body.name("x"), FLOAT)
-    return body
-
-
-def _gate(
-    body: Graph, rows: str, cond: str, layer: GatedConvWeights, dilation: tuple[int, int], kind: int
-) -> str:
-    """Return o = tanh(a[..C]) · σ(a[C..]) of one layer, (N, C, 1, W)."""
-    assert layer.cond is not None
-    a = body.op(
-        "Conv",
-        rows,
-        body.constant(layer.conv.unflatten(0, (3, 3)).permute(3, 2, 0, 1), kind),
-        body.constant(layer.bias, kind),
-        dilations=dilation,
-        pads=[0, dilation[1], 0, dilation[1]],
-    )
-    a = body.op("Add", a, _conv(body, cond, layer.cond, None, kind))
-    halves = body.ops("Split", a, n_outputs=2, axis=1)
-    return body.op("Mul", body.op("Tanh", halves[0]), body.op("Sigmoid", halves[1]))
-
-
-def _conv(body: Graph, value: str, matrix: Tensor, bias: Tensor | None, kind: int = FLOAT) -> str:
-    """Multiply the channels by a matrix that maps from its first axis to its last."""
-    inputs = [body.constant(matrix.t()[:, :, None, None], kind)]
-    inputs += [] if bias is None else [body.constant(bias, kind)]
-    return body.op("Conv", value, *inputs)

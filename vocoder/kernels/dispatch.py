@@ -122,10 +122,16 @@ def refuse_card(device: str, capability: tuple[int, int], has_triton: bool) -> s
     return None
 
 
-def log_choice(op: str, choice: Choice[Any]) -> None:
-    """Say once for each op and backend what runs and why nothing faster does."""
-    reasons = "".join(f"; not {name}: {reason}" for name, reason in choice.refusals.items())
-    _log_once(op, choice.backend.name, reasons)
+def log_choice(op: str, backend: str, refusals: Mapping[str, str]) -> None:
+    """Say once for each op and backend what runs and why nothing faster does.
+
+    Args:
+        op: What is computed.
+        backend: The name of the backend that computes it.
+        refusals: The reason of each backend that would have been faster, by its name.
+    """
+    reasons = "".join(f"; not {name}: {reason}" for name, reason in refusals.items())
+    _log_once(op, backend, reasons)
 
 
 @cache

@@ -8,12 +8,11 @@ import torch
 from torch import Tensor
 
 from vocoder.errors import VocoderError
-from vocoder.kernels.invert_flow.causal import CausalInverter
 from vocoder.mel.presets import MelPreset
-from vocoder.models.families.row_flow import RowFlow
+from vocoder.models.families.voice import VoiceModel
 from vocoder.voice.noise import fill_with_noise
-from vocoder.voice.row_renderers import CausalRenderer, make_renderer
-from vocoder.voice.streaming import BlockStream, CausalStream, WindowStream, plan_stream
+from vocoder.voice.renderer import make_renderer
+from vocoder.voice.streaming import BlockStream, plan_stream, streaming_of
 from vocoder.voice.vocoder import Vocoder
 
 
@@ -21,22 +20,22 @@ class FlowVocoder(Vocoder):
     """A trained flow.
 
     Args:
-        model: folded here, in a copy; the model itself stays as it is.
-        preset: what it was trained with.
-        name: for messages.
-        device: see `load`, as are the others.
-        dtype: to compute in.
-        backend: what computes.
-        memory: bytes for a synthesis.
+        model: The trained model; it is folded in a copy, and stays as it is.
+        preset: The mel preset that it was trained with.
+        name: The name of the voice in messages.
+        device: The device to compute on, as `load` takes it.
+        dtype: The type to compute in, as `load` takes it.
+        backend: The backend that renders, as `load` takes it.
+        memory: Bytes to plan a synthesis with, as `load` takes them.
 
     Attributes:
-        model: the folded copy.
-        renderer: what computes.
+        model: The folded copy of the model.
+        renderer: What turns noise and mels into audio.
     """
 
     def __init__(
         self,
-        model: RowFlow,
+        model: VoiceModel,
         preset: MelPreset,
         *,
         name: str = "flow",
@@ -75,15 +74,4 @@ class FlowVocoder(Vocoder):
         overlap_frames: int | None,
     ) -> BlockStream:
         plan = plan_stream(self.model, block_frames, overlap_frames)
-        if plan.overlap_frames is None:
-            renderer = self.renderer
-            if isinstance(renderer, CausalRenderer):
-                inverter = renderer.inverter
-            else:
-                inverter = CausalInverter(renderer.model.pack_flows())
-            return CausalStream(renderer.model, inverter, plan, temperature, seed)
-
-        def render(z: Tensor, mel: Tensor) -> Tensor:
-            return self.renderer.render(z, mel, None)
-
-        return WindowStream(render, self.hop_length, plan, temperature, seed)
+        return streaming_of(self.model).start(self.renderer, plan, temperature, seed)

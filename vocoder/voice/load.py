@@ -9,7 +9,7 @@ import torch
 from vocoder import checkpoint
 from vocoder.device import resolve_device
 from vocoder.errors import VocoderError
-from vocoder.models.families.row_flow import RowFlow
+from vocoder.models.families.voice import VoiceModel
 from vocoder.voice.catalogue import GRIFFIN_LIM, default_voice, find_voice
 from vocoder.voice.flow import FlowVocoder
 from vocoder.voice.griffin_lim import GriffinLimVocoder
@@ -56,7 +56,7 @@ def load(
     path = find_voice(name)
     device = resolve_device(device)
     stored = checkpoint.load(path, device="cpu")
-    if not isinstance(stored.model, RowFlow):
+    if not isinstance(stored.model, VoiceModel):
         raise VocoderError(
             f"{path}: a {stored.model_name} is not a voice and makes no sound; `vocoder sample` "
             "makes pictures with it"

@@ -187,7 +187,7 @@ class Vocoder(ABC):
         return self._stream(mel_chunks, blocks)
 
     def _stream(self, mel_chunks: Iterable[Any], blocks: BlockStream) -> Iterator[Any]:
-        work = f"blocks of {blocks.block_frames} frames; use smaller ones (block_frames)"
+        work = f"blocks of {blocks.plan.block_frames} frames; use smaller ones (block_frames)"
         n_frames = 0
         as_array = False
         problem: VocoderError | None = None

@@ -307,7 +307,11 @@ def test_an_interrupted_run_goes_on(tmp_path, source, monkeypatch):
 
 def start(source: Path, out: Path, n_jobs: int) -> subprocess.Popen[bytes]:
     call = f"preprocess('wavs', {str(source)!r}, {str(out)!r}, n_jobs={n_jobs})"
-    command = [sys.executable, "-c", f"from vocoder.data.preprocess import preprocess; {call}"]
+    command = [
+        sys.executable,
+        "-c",
+        f"from vocoder.data.speech.preprocess import preprocess; {call}",
+    ]
 
     def hear_interrupts() -> None:  # a shell's background jobs are deaf to them, and so are these
         signal.signal(signal.SIGINT, signal.SIG_DFL)

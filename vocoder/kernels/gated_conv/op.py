@@ -416,7 +416,7 @@ def _load_backend(
         has_triton=cuda and importlib.util.find_spec("triton") is not None,
     )
     choice = choose(BACKENDS, call, wanted)
-    log_choice("gated_conv2d", choice)
+    log_choice("gated_conv2d", choice.backend.name, choice.refusals)
     _LOADED[choice.backend.name] = choice.backend.load()
     return choice.backend.name
 

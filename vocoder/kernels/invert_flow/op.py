@@ -122,7 +122,7 @@ def invert_flow(
     """
     check_flow(z, cond, weights, lengths)
     choice = choose(BACKENDS, call_of(z, weights), requested())
-    log_choice("invert_flow", choice)
+    log_choice("invert_flow", choice.backend.name, choice.refusals)
     with torch.no_grad():
         x: Tensor = choice.backend.load()(z, cond, weights, lengths)
     return x

@@ -1,7 +1,4 @@
-"""How a flow turns noise and mels into audio: the plain way, and the fast ones that equal it.
-
-`make_renderer` chooses; the engine knows no more than `Renderer`.
-"""
+"""Fast renderers of WaveFlow and NanoFlow: row after row, on a CPU and on a GPU."""
 
 from __future__ import annotations
 
@@ -14,26 +11,31 @@ from torch import Tensor
 
 from vocoder.errors import VocoderError
 from vocoder.flows.reshape import fold_rows, unfold_rows
-from vocoder.kernels.dispatch import (
-    AUTO,
-    REFERENCE,
-    BackendError,
-    check_name,
-    choose,
-    log_choice,
-    requested,
-)
+from vocoder.kernels.dispatch import choose, log_choice
 from vocoder.kernels.invert_flow.causal import CausalInverter
 from vocoder.kernels.invert_flow.cpu import RowInverter
 from vocoder.kernels.invert_flow.cpu_tiles import Tiles
 from vocoder.kernels.invert_flow.op import BACKENDS, Call, cast_flows
 from vocoder.models.families.row_flow import RowFlow
-from vocoder.voice.renderer import ReferenceRenderer, Renderer
+from vocoder.models.families.voice import VoiceModel
+from vocoder.models.nanoflow import NanoFlow
+from vocoder.models.waveflow import WaveFlow
+from vocoder.voice.renderer import RENDERERS, Renderer, make_only_reference, make_reference
 
 DEFAULT_MEMORY = 2 * 2**30  # bytes
 
 
-class CpuRenderer(Renderer):
+class RowRenderer(Renderer):
+    """What the renderers of row flows have in common."""
+
+    model: RowFlow
+
+    def _columns(self, frames: Tensor) -> Tensor:
+        """Return how many columns of the folded waveform so many frames are."""
+        return frames * (self.model.hop_length // self.model.config.n_height)
+
+
+class CpuRenderer(RowRenderer):
     """The CPU's row op, under a budget of memory.
 
     Args:
@@ -74,7 +76,7 @@ class CpuRenderer(Renderer):
         )
 
 
-class CausalRenderer(Renderer):
+class CausalRenderer(RowRenderer):
     """The row op of causal flows, some columns after the other, in memory that no length adds to.
 
     Args:
@@ -113,7 +115,7 @@ class CausalRenderer(Renderer):
         return unfold_rows(rows)
 
 
-class TritonRenderer(Renderer):
+class TritonRenderer(RowRenderer):
     """The GPU's row op: 16-bit operands, float32 noise and audio, one CUDA graph a batch and width.
 
     Args:
@@ -191,36 +193,17 @@ def plan_inversion(inverter: RowInverter, n_items: int, width: int, memory: int)
     return Plan(1, tiles(1 + (memory - one) // max(two - one, 1)), project_once=False)
 
 
-def make_renderer(
-    model: RowFlow,
-    dtype: torch.dtype | None,
-    backend: str | None = None,
-    memory: int | None = None,
+@RENDERERS.register(WaveFlow, NanoFlow)
+def make_row_renderer(
+    model: VoiceModel, dtype: torch.dtype | None, backend: str, memory: int | None
 ) -> Renderer:
-    """Return the fastest renderer that can run, or the one asked for.
-
-    Args:
-        model: folded, in float32, on its device.
-        dtype: None is float16 for the Triton kernels, which accumulate in float32, and float32
-            for all others.
-        backend: "reference", "cpu", "triton" or "auto"; None is what `kernels.use` or the
-            environment asks for, and else "auto".
-        memory: the CPU's budget in bytes; None is 2 GiB.
-
-    Raises:
-        VocoderError: there is no backend of that name, or a budget for one that keeps to none.
-        BackendError: the backend that was asked for cannot run.
-    """
-    wanted = requested() if backend is None else check_name(backend, "backend")
+    """Return the renderer of a row flow; see `RendererMaker`."""
+    assert isinstance(model, RowFlow)
     config, device = model.config, next(model.parameters()).device
     cuda = device.type == "cuda"
     if config.transform != "affine":
-        if wanted not in (AUTO, REFERENCE):
-            raise BackendError(
-                f"backend {wanted!r} cannot run: the row op knows affine flows alone, this one is "
-                f"a {config.transform}; use 'auto' or 'reference'"
-            )
-        wanted = REFERENCE
+        reason = f"the row op knows affine flows alone, this one is a {config.transform}"
+        return make_only_reference(model, dtype, backend, memory, reason)
     narrow = torch.float16 if cuda else torch.float32
     facts = Call(
         device=device.type,
@@ -233,17 +216,15 @@ def make_renderer(
         causal=model.causal,
         has_triton=cuda and importlib.util.find_spec("triton") is not None,
     )
-    choice = choose(BACKENDS, facts, wanted)
-    log_choice("synthesis", choice)
+    choice = choose(BACKENDS, facts, backend)
+    log_choice("synthesis", choice.backend.name, choice.refusals)
     if choice.backend.name == "triton":
         return TritonRenderer(model, facts.dtype)
-    dtype = torch.float32 if dtype is None else dtype
     if choice.backend.name == "cpu":
         make = CausalRenderer if model.causal else CpuRenderer
-        return make(model, dtype, DEFAULT_MEMORY if memory is None else memory)
-    if memory is not None and not cuda:
-        raise VocoderError(
-            "memory: the plain path keeps to no budget; leave it out, or use an affine voice in "
-            "float32 or float64"
+        return make(
+            model,
+            torch.float32 if dtype is None else dtype,
+            DEFAULT_MEMORY if memory is None else memory,
         )
-    return ReferenceRenderer(model, dtype)
+    return make_reference(model, dtype, memory)

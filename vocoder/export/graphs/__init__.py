@@ -1,0 +1,1 @@
+"""ONNX graphs: one file for each family of models; every file here registers its own."""

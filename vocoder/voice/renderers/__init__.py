@@ -1,0 +1,1 @@
+"""Fast renderers: one file for each family of models; every file here registers its own."""
