@@ -175,6 +175,6 @@ def test_info_tells_latency_and_overlap(run, voice, symmetric):
     assert "stream overlap     2 frames (23 ms) on each side" in text
     assert "stream latency     34 frames (395 ms) until the first audio" in text
     text = run("info", voice).out.decode()
-    assert "stream overlap     none: causal, and exact; 2 frames (23 ms) of look-ahead" in text
+    assert "stream overlap     none: exact; 2 frames (23 ms) of look-ahead" in text
     assert "stream latency     6 frames (70 ms) until the first audio" in text
     assert "needs the whole utterance" in run("info", "griffin-lim").out.decode()

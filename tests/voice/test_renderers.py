@@ -37,7 +37,9 @@ def test_the_cpu_takes_its_row_op_and_splines_the_plain_way() -> None:
     assert make_renderer(spline, None).backend == "reference"
     with pytest.raises(BackendError, match="affine flows alone, this one is a spline"):
         make_renderer(spline, None, "cpu")
-    with pytest.raises(VocoderError, match="memory: the plain path of this voice keeps to no budget"):
+    with pytest.raises(
+        VocoderError, match="memory: the plain path of this voice keeps to no budget"
+    ):
         make_renderer(spline, None, memory=2**30)
 
 

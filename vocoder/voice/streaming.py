@@ -34,14 +34,14 @@ class StreamPlan:
         before_frames: Frames before a block that are heard with it.
         after_frames: Frames after a block that must be there before it is spoken.
         sight: What the voice sees of its mel, in words, for `vocoder info`.
-        overlap: How neighbouring blocks fit together, in words, for `vocoder info`.
+        exact: Whether the stream is the audio of the whole utterance, up to rounding.
     """
 
     block_frames: int
     before_frames: int
     after_frames: int
     sight: str
-    overlap: str
+    exact: bool
 
     @property
     def latency_frames(self) -> int:
@@ -118,7 +118,11 @@ def describe_stream(model: VoiceModel, preset: MelPreset) -> dict[str, str]:
     return {
         "estimator sees": plan.sight,
         "stream blocks": text(plan.block_frames),
-        "stream overlap": plan.overlap,
+        "stream overlap": (
+            f"none: exact; {text(plan.after_frames)} of look-ahead in the mel"
+            if plan.exact
+            else f"{text(plan.before_frames)} on each side"
+        ),
         "stream latency": f"{text(plan.latency_frames)} until the first audio, and computing",
     }
 
@@ -240,7 +244,7 @@ class WindowStreaming(Streaming):
             before,
             after + 1,
             sight=f"{before} frames back and {after} ahead",
-            overlap="exact: each block is heard with all that it depends on",
+            exact=True,
         )
 
     def start(
@@ -255,10 +259,4 @@ class WindowStreaming(Streaming):
 
 def plan_windows(block_frames: int, overlap_frames: int, sight: str) -> StreamPlan:
     """Return a plan of windows with the same overlap on both sides of a block."""
-    return StreamPlan(
-        block_frames,
-        overlap_frames,
-        overlap_frames,
-        sight,
-        overlap=f"{overlap_frames} frames on each side, faded into each other",
-    )
+    return StreamPlan(block_frames, overlap_frames, overlap_frames, sight, exact=False)

@@ -62,7 +62,7 @@ class RowStreaming(Streaming):
                 before,
                 after,
                 sight=f"{2 * reach:.3g} frames back, for each row of each flow",
-                overlap=f"none: causal, and exact; {after} frames of look-ahead in the mel",
+                exact=True,
             )
         if overlap_frames is None:
             overlap_frames = math.ceil(OVERLAP_REACHES * reach) + model.upsample.context
