@@ -1,0 +1,291 @@
+"""Laws of the voice contract, over every registered voice.
+
+A new model is judged by them without being named: it is built from its recipes in `recipes/tiny`,
+and one without any fails the first law.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+
+import pytest
+import torch
+from helpers import perturb
+from torch import Tensor
+
+from vocoder.errors import VocoderError
+from vocoder.kernels.dispatch import NAMES, BackendError
+from vocoder.models.families.voice import VoiceModel
+from vocoder.models.nanoflow import NanoFlow, NanoFlowConfig
+from vocoder.recipe import VoiceRecipe, list_recipes, load_recipe
+from vocoder.registry import MODELS, find_model
+from vocoder.voice.flow import FlowVocoder
+from vocoder.voice.noise import draw_noise
+from vocoder.voice.renderer import RENDERERS, make_renderer
+from vocoder.voice.streaming import STREAMINGS, plan_stream
+
+VOICES = [name for name in MODELS.names() if issubclass(find_model(name)[0], VoiceModel)]
+RECIPES = [
+    recipe
+    for name in list_recipes()
+    if name.startswith("tiny/") and isinstance(recipe := load_recipe(name), VoiceRecipe)
+]
+each_recipe = pytest.mark.parametrize("recipe", RECIPES, ids=[recipe.name for recipe in RECIPES])
+
+
+def build(recipe: VoiceRecipe) -> VoiceModel:
+    """Return the untrained model of a recipe, each of its parameters moved, in eval mode."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = find_model(recipe.model)[0](recipe.config)
+    return perturb(model, size=0.05).eval()
+
+
+def some_mel(recipe: VoiceRecipe, n_frames: int, batch: int = 1) -> Tensor:
+    """Return mels (B, M, F) of quiet noise, as the preset of the recipe sees it."""
+    generator = torch.Generator().manual_seed(1)
+    low, high = recipe.preset.silence_floor, recipe.preset.compress(1.0)
+    noise = torch.rand(batch, recipe.preset.n_mels, n_frames, generator=generator)
+    return low + (high - low) * (0.3 + 0.4 * noise)
+
+
+def audio_and_mel(recipe: VoiceRecipe, n_frames: int = 3, batch: int = 2) -> tuple[Tensor, Tensor]:
+    """Return quiet noise (B, N) and mels (B, M, F) of as many samples, in float64."""
+    generator = torch.Generator().manual_seed(2)
+    audio = torch.randn(batch, n_frames * recipe.preset.hop_length, generator=generator)
+    return 0.1 * audio.double(), some_mel(recipe, n_frames, batch).double()
+
+
+def test_every_voice_has_a_tiny_recipe() -> None:
+    assert {recipe.model for recipe in RECIPES} == set(VOICES)
+
+
+@each_recipe
+@torch.no_grad()
+def test_inverse_undoes_forward(recipe: VoiceRecipe) -> None:
+    model = build(recipe).double()
+    x, mel = audio_and_mel(recipe)
+    z, logdet = model(x, mel)
+    assert (z.shape, logdet.shape) == (x.shape, (2,))
+    assert (z - x).abs().max() > 0.01
+    torch.testing.assert_close(model.inverse(z, mel), x, atol=1e-9, rtol=0)
+
+
+@each_recipe
+def test_logdet_is_that_of_the_jacobian(recipe: VoiceRecipe) -> None:
+    model = build(recipe).double()
+    x, mel = audio_and_mel(recipe, n_frames=1, batch=1)
+    jacobian = torch.autograd.functional.jacobian(lambda audio: model(audio, mel)[0], x)
+    _, expected = torch.linalg.slogdet(jacobian[0, :, 0])
+    torch.testing.assert_close(model(x, mel)[1][0], expected, atol=1e-7, rtol=1e-9)
+
+
+@each_recipe
+@torch.no_grad()
+def test_log_prob_is_the_sum_of_its_terms(recipe: VoiceRecipe) -> None:
+    model = build(recipe).double()
+    x, mel = audio_and_mel(recipe)
+    terms = model.log_prob_per_sample(x, mel)
+    assert terms.shape == x.shape
+    torch.testing.assert_close(terms.sum(dim=1), model.log_prob(x, mel))
+    logdets = model.flow_logdets(x, mel)
+    torch.testing.assert_close(sum(logdets), (model(x, mel)[1] / x.shape[1]).mean().item())
+
+
+@each_recipe
+@torch.no_grad()
+def test_a_crop_with_its_context_is_conditioned_as_in_the_whole(recipe: VoiceRecipe) -> None:
+    """Of a short crop of which no sample lies near its ends, the mel beyond the context is idle."""
+    model = build(recipe).double()
+    before, after = model.config.mel_context
+    x, mel = audio_and_mel(recipe, n_frames=before + 2 + after, batch=1)
+    hop = model.hop_length
+    audio = x[:, before * hop : (before + 2) * hop]
+    z, _ = model(audio, mel, before * hop)
+    wider = torch.nn.functional.pad(mel, (3, 3), value=recipe.preset.silence_floor)
+    torch.testing.assert_close(model(audio, wider, (before + 3) * hop)[0], z, atol=1e-9, rtol=0)
+
+
+@each_recipe
+@torch.no_grad()
+def test_padded_batch_gives_what_single_items_give(recipe: VoiceRecipe) -> None:
+    model = build(recipe).double()
+    z, mel = audio_and_mel(recipe, n_frames=4, batch=3)
+    lengths = torch.tensor([2, 4, 3])
+    batch = model.inverse(z, mel, lengths)
+    for item, n_frames in enumerate(lengths.tolist()):
+        n = n_frames * model.hop_length
+        alone = model.inverse(z[item : item + 1, :n], mel[item : item + 1, :, :n_frames])
+        torch.testing.assert_close(batch[item, :n], alone[0], atol=1e-9, rtol=0)
+
+
+@each_recipe
+@torch.no_grad()
+def test_fold_computes_the_same(recipe: VoiceRecipe) -> None:
+    model = build(recipe).double()
+    x, mel = audio_and_mel(recipe)
+    for ours, theirs in zip(model.fold()(x, mel), model(x, mel), strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-9, rtol=1e-9)
+
+
+@each_recipe
+def test_every_parameter_has_a_gradient(recipe: VoiceRecipe) -> None:
+    model = build(recipe).double()
+    x, mel = audio_and_mel(recipe)
+    model.log_prob(x, mel).sum().backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.isfinite().all(), name
+
+
+@each_recipe
+@torch.no_grad()
+def test_no_sample_depends_on_more_than_the_reach(recipe: VoiceRecipe) -> None:
+    model = build(recipe).double()
+    if model.reach is None:
+        return
+    before, after = model.reach
+    z, mel = audio_and_mel(recipe, n_frames=before + 1 + after + 2, batch=1)
+    hop, frame = model.hop_length, before + 1
+    near = slice(frame - before, frame + 1 + after)
+    part = model.inverse(z[:, near.start * hop : near.stop * hop], mel[..., near])
+    whole = model.inverse(z, mel)[:, frame * hop : (frame + 1) * hop]
+    mine = part[:, before * hop : (before + 1) * hop]
+    torch.testing.assert_close(mine, whole, atol=1e-9, rtol=0)
+
+
+# ---- what is rendered, streamed and exported is the model's own inverse ----
+
+
+@each_recipe
+@pytest.mark.parametrize("backend", NAMES)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_every_renderer_is_the_inverse(recipe: VoiceRecipe, backend: str, dtype: str) -> None:
+    assert_rendered_as_inverted(build(recipe), recipe, backend, dtype)
+
+
+def assert_rendered_as_inverted(
+    model: VoiceModel, recipe: VoiceRecipe, backend: str, dtype: str
+) -> None:
+    """Assert that a backend gives `model.inverse`, or says that it cannot run."""
+    try:
+        voice = FlowVocoder(model, recipe.preset, device="cpu", backend=backend, dtype=dtype)
+    except BackendError:
+        assert backend in ("triton", "cpu")
+        return
+    mel = some_mel(recipe, 9)
+    audio = voice.synthesize(mel, seed=3)
+    z = draw_noise(mel.shape[-1] * model.hop_length, seed=3)[None]
+    expected = model.fold().double().inverse(z.double(), mel.double()).float()
+    # A wrong or missing step is off by the size of the audio.
+    scale = expected.abs().max()
+    assert (audio - expected).abs().max() <= (1e-3 if dtype == "float32" else 1e-6) * scale
+
+
+@each_recipe
+def test_a_stream_is_the_whole(recipe: VoiceRecipe) -> None:
+    voice = FlowVocoder(build(recipe), recipe.preset, device="cpu")
+    mel = some_mel(recipe, 23)[0]
+    try:
+        plan = plan_stream(voice.model, block_frames=4)
+    except VocoderError as error:
+        assert "synthesize the whole utterance" in str(error)
+        return
+    pieces = list(voice.stream(mel.split([1, 7, 2, 13], dim=1), seed=5, block_frames=4))
+    streamed, whole = torch.cat(pieces), voice.synthesize(mel, seed=5)
+    assert streamed.shape == whole.shape
+    tolerance = 1e-3 if plan.exact else 0.5  # an overlap that is chosen leaves some of the edges
+    assert (streamed - whole).abs().max() <= tolerance * whole.abs().max()
+
+
+@each_recipe
+def test_an_exported_graph_is_the_inverse(recipe: VoiceRecipe, tmp_path) -> None:  # type: ignore[no-untyped-def]
+    """`export_onnx` compares onnxruntime's audio with that of `model.inverse` itself."""
+    pytest.importorskip("onnxruntime")
+    from vocoder.export.voice_file import export_onnx
+
+    voice = FlowVocoder(build(recipe), recipe.preset, device="cpu")
+    try:
+        report = export_onnx(voice, tmp_path / "voice.onnx", explicit_noise=True)
+    except VocoderError as error:
+        assert "has no ONNX graph" in str(error)
+        assert not (tmp_path / "voice.onnx").exists()
+        return
+    assert report.difference <= 1e-4 * report.peak
+
+
+# ---- a class that nothing is registered for ----
+
+
+class Louder(NanoFlow):
+    """A NanoFlow whose first step divides the audio by 3."""
+
+    def forward(self, x: Tensor, cond: Tensor, offset: int = 0) -> tuple[Tensor, Tensor]:
+        """Map audio to noise."""
+        z, logdet = super().forward(x / 3, cond, offset)
+        return z, logdet - x.shape[1] * torch.tensor(3.0).log()
+
+    def inverse(self, z: Tensor, cond: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Map noise to audio."""
+        return 3 * super().inverse(z, cond, lengths)
+
+
+class Wrapped(VoiceModel):
+    """A NanoFlow in a model of its own."""
+
+    def __init__(self, config: NanoFlowConfig) -> None:
+        super().__init__(config)
+        self.flow = NanoFlow(config)
+
+    def forward(self, x: Tensor, cond: Tensor, offset: int = 0) -> tuple[Tensor, Tensor]:
+        """Map audio to noise."""
+        return self.flow(-x, cond, offset)
+
+    def inverse(self, z: Tensor, cond: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Map noise to audio."""
+        return -self.flow.inverse(z, cond, lengths)
+
+    def log_prob_per_sample(self, x: Tensor, cond: Tensor) -> Tensor:
+        """Return the terms of the likelihood."""
+        return self.flow.log_prob_per_sample(-x, cond)
+
+
+TINY = next(recipe for recipe in RECIPES if recipe.name == "tiny/nanoflow")
+
+
+@pytest.mark.parametrize("flow", [Louder, Wrapped])
+@pytest.mark.parametrize("backend", NAMES)
+def test_a_subclass_or_a_wrapped_flow_is_rendered_with_all_of_its_steps(
+    flow: type[VoiceModel], backend: str
+) -> None:
+    """The fault of its kind: fast paths once took every NanoFlow, and left out the new step."""
+    model = perturb(flow(TINY.config), size=0.05).eval()
+    assert_rendered_as_inverted(model, TINY, backend, "float32")
+    if backend in ("cpu", "triton"):
+        with pytest.raises(BackendError, match=f"registered for exactly the class {flow.__name__}"):
+            make_renderer(model.fold(), None, backend)
+
+
+@pytest.mark.parametrize("flow", [Louder, Wrapped])
+def test_a_subclass_or_a_wrapped_flow_is_neither_streamed_nor_exported_unasked(
+    flow: type[VoiceModel],
+) -> None:
+    model = perturb(flow(TINY.config), size=0.05).eval()
+    voice = FlowVocoder(model, TINY.preset, device="cpu")
+    with pytest.raises(VocoderError, match=f"a {flow.__name__} does not tell how far it sees"):
+        voice.stream([some_mel(TINY, 3)[0]])
+    if importlib.util.find_spec("onnx"):
+        from vocoder.export.voice_graph import voice_graph
+
+        with pytest.raises(VocoderError, match=f"a {flow.__name__} has no ONNX graph"):
+            voice_graph(model)
+
+
+def test_only_registered_models_have_fast_paths() -> None:
+    """Otherwise no law above would look at them."""
+    models = {find_model(name)[0] for name in VOICES}
+    assert {*RENDERERS.classes(), *STREAMINGS.classes()} <= models
+    if importlib.util.find_spec("onnx"):
+        from vocoder.export.voice_graph import GRAPHS
+
+        assert set(GRAPHS.classes()) <= models
