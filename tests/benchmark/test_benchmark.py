@@ -13,8 +13,9 @@ from commands import assert_one_error_line, run_here
 from voices import save_tiny_voice
 
 from vocoder.benchmark import measuring
+from vocoder.benchmark.families.row_flow import flop_per_sample
 from vocoder.benchmark.run import DEFAULT_RECIPE, benchmark, format_table
-from vocoder.benchmark.voices import BF16, CHECKPOINTED, flop_per_sample
+from vocoder.benchmark.voices import BF16, CHECKPOINTED
 from vocoder.errors import VocoderError
 from vocoder.models.nanoflow import NanoFlow, NanoFlowConfig
 from vocoder.models.waveflow import WaveFlow, WaveFlowConfig
@@ -107,7 +108,7 @@ def test_what_would_take_too_long_is_left_out(tmp_path: Path) -> None:
 def test_nothing_to_measure(change: dict[str, Any]) -> None:
     with pytest.raises(VocoderError, match="must be positive"):
         benchmark(device="cpu", **(QUICK | change))
-    with pytest.raises(VocoderError, match="crops of 8 samples are shorter than a column"):
+    with pytest.raises(VocoderError, match="crops of 8 samples are shorter than the least"):
         benchmark(device="cpu", **(QUICK | {"crops": (1, 8)}))
 
 

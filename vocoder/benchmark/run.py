@@ -27,7 +27,7 @@ from vocoder.errors import VocoderError
 from vocoder.mel.presets import MelPreset
 from vocoder.models.families.flow import FlowModel
 from vocoder.models.families.image_flow import ImageFlow
-from vocoder.models.families.row_flow import RowFlow
+from vocoder.models.families.voice import VoiceModel
 from vocoder.recipe import VoiceRecipe, list_recipes, load_recipe
 from vocoder.registry import find_model
 from vocoder.voice.catalogue import find_voice
@@ -99,10 +99,10 @@ def benchmark(
         )
     device = resolve_device(device)
     flow, data, name = _open(model)
-    if isinstance(flow, RowFlow) and crops[1] < flow.config.n_height:
+    if isinstance(flow, VoiceModel) and crops[1] < flow.config.granule:
         raise VocoderError(
-            f"benchmark: crops of {crops[1]} samples are shorter than a column of the voice, "
-            f"{flow.config.n_height}"
+            f"benchmark: crops of {crops[1]} samples are shorter than the least that the "
+            f"voice takes, {flow.config.granule}"
         )
     report("matrix product and copy")
     matmul = measuring.matmul_rate(device, torch.float32)
@@ -115,7 +115,7 @@ def benchmark(
         "matmul_bf16_gflops": measuring.matmul_rate(device, torch.bfloat16) / 1e9,
         "copy_gb_per_s": measuring.copy_rate(device) / 1e9,
     }
-    if isinstance(flow, RowFlow) and isinstance(data, MelPreset):
+    if isinstance(flow, VoiceModel) and isinstance(data, MelPreset):
         result["rate"] = "x real time"
         kinds = voice_works(flow, data, device, seconds, batch_sizes, crops)
     else:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import fields
 from functools import partial
 
 import torch
@@ -12,11 +11,9 @@ from torch import Tensor
 
 from vocoder import kernels
 from vocoder.benchmark.measuring import OURS, REFERENCE, Work
-from vocoder.benchmark.published import PublishedInverse
-from vocoder.kernels import GatedConvWeights
-from vocoder.kernels.gated_conv.op import gated_conv2d
 from vocoder.mel.presets import MelPreset
-from vocoder.models.families.row_flow import RowFlow, RowFlowConfig
+from vocoder.models.families.voice import VoiceModel
+from vocoder.registry import ClassRegistry
 from vocoder.voice.flow import FlowVocoder
 from vocoder.voice.griffin_lim import GriffinLimVocoder
 
@@ -24,8 +21,29 @@ PUBLISHED, GRIFFIN_LIM = "published", "griffin-lim"
 BF16, CHECKPOINTED = "reference, bf16 autocast", "ours, checkpointed"
 
 
+class Family:
+    """What is known of one class of models beyond the voice contract; of most, nothing."""
+
+    def flop_per_sample(self, model: VoiceModel) -> float | None:
+        """Return the FLOP of a synthesis for each audio sample, as the layers are written."""
+        return None
+
+    def ops(
+        self, model: VoiceModel, device: torch.device, crops: tuple[int, int]
+    ) -> Iterator[Work]:
+        """Yield works of single ops, at the size that a training step on `crops` gives them."""
+        yield from ()
+
+    def published(self, model: VoiceModel) -> Callable[[Tensor, Tensor], Tensor] | None:
+        """Return the inverse of the published code, from noise (B, N) and mels (B, M, F)."""
+        return None
+
+
+FAMILIES: ClassRegistry[Family] = ClassRegistry("vocoder.benchmark.families")
+
+
 def voice_works(
-    model: RowFlow,
+    model: VoiceModel,
     preset: MelPreset,
     device: torch.device,
     seconds: Sequence[float],
@@ -33,71 +51,20 @@ def voice_works(
     crops: tuple[int, int],
 ) -> tuple[Iterator[Work], ...]:
     """Return the works of each kind, the smallest first; see `vocoder.benchmark.benchmark`."""
+    family = FAMILIES.find(type(model)) or Family()
     return (
-        _op(model.config, device, crops),
-        _training(model, preset, device, crops),
-        _synthesis(model, preset, device, seconds, batch_sizes),
+        family.ops(model, device, crops),
+        _training(model, family, preset, device, crops),
+        _synthesis(model, family, preset, device, seconds, batch_sizes),
     )
-
-
-def flop_per_sample(model: RowFlow) -> float:
-    """Return the FLOP of all flows for each audio sample, as the layers are written.
-
-    A layer has 40 C² and its conditioning 4 · M · C, projected once where flows share a network;
-    the 1 × 1 convolutions at both ends have 6 C.
-    """
-    config = model.config
-    C, K, L, H = config.channels, config.n_flows, config.n_layers, config.n_height
-    layers = L * (K * 40 * C**2 + len(model.nets) * 4 * config.n_mels * C)
-    n_rows = len(model.pack_flows()[0].visits)  # one less where the first is passed through
-    return (layers + 6 * K * C) * n_rows / H
-
-
-def _op(config: RowFlowConfig, device: torch.device, crops: tuple[int, int]) -> Iterator[Work]:
-    """Yield the layer op, forward and with its gradients, at the smallest and largest dilation."""
-    C, H = config.channels, config.n_height
-    B, W = crops[0], max(1, crops[1] // H)
-    dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
-
-    def random(*shape: int, size: float = 1.0) -> Tensor:
-        return (size * torch.randn(shape, device=device)).requires_grad_()
-
-    def operand(*shape: int, size: float = 1.0) -> Tensor:
-        return random(*shape, size=size).detach().to(dtype).requires_grad_()
-
-    weights = GatedConvWeights(
-        conv=operand(9, C, 2 * C, size=(9 * C) ** -0.5),
-        bias=random(2 * C),
-        cond=None,
-        res=operand(C, C, size=C**-0.5),
-        res_bias=random(C),
-        gate=random(C),
-        out=random(C, 2, size=C**-0.5),
-    )
-    h, cond = operand(B, H, W, C), operand(B, H, W, 2 * C)
-
-    inputs = [h, cond, *(getattr(weights, f.name) for f in fields(weights) if f.name != "cond")]
-
-    def run(backend: str, d_w: int, backward: bool) -> None:
-        with kernels.use(backend), torch.set_grad_enabled(backward):
-            h_next, y = gated_conv2d(h, cond, weights, dilation=(1, d_w))
-        if backward and h_next is not None:
-            torch.autograd.grad((h_next, y), inputs, (h_next, y))
-
-    forward_flop = 40 * C**2 * B * H * W
-    for d_w in sorted({1, 2 ** (config.n_layers - 1)}):
-        for backward in (False, True):
-            paths = {
-                name: partial(run, backend, d_w, backward)
-                for name, backend in ((OURS, "auto"), (REFERENCE, "reference"))
-            }
-            what = "forward and backward" if backward else "forward"
-            flop = (3 if backward else 1) * forward_flop
-            yield Work(f"layer, d = {d_w}, {what}", paths, None, flop, flop)
 
 
 def _training(
-    model: RowFlow, preset: MelPreset, device: torch.device, crops: tuple[int, int]
+    model: VoiceModel,
+    family: Family,
+    preset: MelPreset,
+    device: torch.device,
+    crops: tuple[int, int],
 ) -> Iterator[Work]:
     """Yield a training step, a small one first to learn how long the paths take."""
     model = model.to(device).requires_grad_().train()
@@ -116,10 +83,11 @@ def _training(
         optimizer.zero_grad()
         model.checkpointing = False
 
+    flop_per_sample = family.flop_per_sample(model)
     cuda = device.type == "cuda"
-    small = (1, min(crops[1], 64 * model.config.n_height))
+    small = (1, min(crops[1], 64 * model.config.granule))
     for n_crops, n_samples in dict.fromkeys((small, crops)):
-        n_samples -= n_samples % model.config.n_height
+        n_samples -= n_samples % model.config.granule
         audio = 0.1 * torch.randn(n_crops, n_samples, device=device)
         mel = _speech_like(preset, n_crops, -(-n_samples // preset.hop_length)).to(device)
         paths = {
@@ -132,13 +100,14 @@ def _training(
             }.items()
         }
         n = n_crops * n_samples
-        flop = 3 * n * flop_per_sample(model)
+        flop = 3 * n * flop_per_sample if flop_per_sample else None
         name = f"training step, {n_crops} x {n_samples} samples"
-        yield Work(name, paths, n / preset.sample_rate, flop, flop)
+        yield Work(name, paths, n / preset.sample_rate, n, flop)
 
 
 def _synthesis(
-    model: RowFlow,
+    model: VoiceModel,
+    family: Family,
     preset: MelPreset,
     device: torch.device,
     seconds: Sequence[float],
@@ -148,7 +117,8 @@ def _synthesis(
     ours = FlowVocoder(model, preset, device=device, backend="auto")
     reference = FlowVocoder(model, preset, device=device, backend="reference")
     griffin_lim = GriffinLimVocoder(preset, device=device)
-    published = PublishedInverse(model.to(device)) if model.config.transform == "affine" else None
+    flop_per_sample = family.flop_per_sample(model)
+    published = family.published(model.to(device))
     for duration, n_items in sorted(((s, b) for s in seconds for b in batch_sizes), key=_product):
         n_frames = max(1, round(duration * preset.sample_rate / preset.hop_length))
         n_samples = n_items * n_frames * preset.hop_length
@@ -161,9 +131,9 @@ def _synthesis(
         }
         if published is not None:
             paths[PUBLISHED] = partial(published, z, mel)
-        flop = n_samples * flop_per_sample(model)
+        flop = n_samples * flop_per_sample if flop_per_sample else None
         name = f"synthesis, {n_items} x {duration:g} s"
-        yield Work(name, paths, n_samples / preset.sample_rate, flop, flop)
+        yield Work(name, paths, n_samples / preset.sample_rate, n_samples, flop)
 
 
 def _product(case: tuple[float, int]) -> float:
