@@ -1,4 +1,4 @@
-"""What `vocoder benchmark` runs of a voice: the layer op, training steps and synthesis."""
+"""What `vocoder benchmark` runs of a voice: training steps, synthesis and the ops of its family."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Grids of images as PNG files: one fixed range of brightness, and damage shown, not hidden."""
+"""Grids of images: one fixed range of brightness, and damage shown, not hidden."""
 
 from __future__ import annotations
 

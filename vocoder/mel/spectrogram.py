@@ -1,4 +1,4 @@
-"""Audio to mel-spectrograms, from one recipe to another, and back without a trained voice."""
+"""From audio to the mel-spectrogram of a preset."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from vocoder.errors import VocoderError
 from vocoder.mel.convert import convert_mel
 from vocoder.mel.files import read_mel, write_mel
 from vocoder.mel.presets import MelPreset
-from vocoder.synthesis.outputs import _naming, prepare_folders
+from vocoder.synthesis.outputs import naming, prepare_folders
 from vocoder.synthesis.sources import Source
 
 
@@ -38,7 +38,7 @@ def convert_files(
     prepare_folders(outputs)
     for source, output in zip(sources, outputs, strict=True):
         mel = _convert(source, origin, target)  # anew, since all at once may not fit into memory
-        with _naming(str(output)):
+        with naming(str(output)):
             write_mel(output, mel, target)
 
 

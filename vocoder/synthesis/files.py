@@ -1,4 +1,4 @@
-"""Many files to speech: which inputs there are, where their audio goes, and the run itself."""
+"""From files of mels and recordings to files of sound."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from vocoder.mel.convert import convert_mel
 from vocoder.mel.files import read_mel
 from vocoder.mel.presets import MelPreset, preset_difference
 from vocoder.mel.spectrogram import MelSpectrogram
-from vocoder.synthesis.outputs import Report, _naming, prepare_folders
+from vocoder.synthesis.outputs import Report, naming, prepare_folders
 from vocoder.synthesis.sources import Source
 from vocoder.voice.denoiser import Denoiser, check_strength
 from vocoder.voice.griffin_lim import GriffinLimVocoder
@@ -183,7 +183,7 @@ def _batches(jobs: Sequence[_Job], size: int) -> Iterator[list[_Job]]:
 
 def _write(job: _Job, audio: Tensor, report: Report) -> None:
     name = str(job.output) if isinstance(job.output, Path) else "standard output"
-    with _naming(name):
+    with naming(name):
         n_clipped = write_wav(job.output, audio.numpy(), job.voice.sample_rate)
         if not isinstance(job.output, Path):
             job.output.flush()

@@ -95,7 +95,7 @@ def prepare_folders(outputs: Sequence[Path]) -> None:
 
 
 @contextmanager
-def _naming(name: str) -> Iterator[None]:
+def naming(name: str) -> Iterator[None]:
     """Name the output in errors: a failed write knows the reason, but not what it was for."""
     try:
         yield

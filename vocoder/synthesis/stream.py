@@ -15,7 +15,7 @@ from vocoder.mel.appearance import looks_like
 from vocoder.mel.convert import convert_mel
 from vocoder.mel.files import read_mel_pieces
 from vocoder.mel.presets import MelPreset
-from vocoder.synthesis.outputs import Report, _naming
+from vocoder.synthesis.outputs import Report, naming
 from vocoder.voice.vocoder import Vocoder
 
 
@@ -54,7 +54,7 @@ def synthesize_stream(
 
     def hand_on(content: bytes) -> None:
         try:
-            with _naming("standard output"):
+            with naming("standard output"):
                 output.write(content)
                 output.flush()
         except BrokenPipeError:  # in which click would end the program without a word

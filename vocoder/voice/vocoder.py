@@ -1,4 +1,4 @@
-"""From mel-spectrograms to sound: `load` a voice, `synthesize`."""
+"""What every voice can do: `synthesize`, `stream` and `vocode`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Image data sets: readers by name, seeded splits, and batches that follow from the step alone.
+"""Opened image data sets: mapped or in memory, with a seeded split.
 
 A reader yields what the original files hold. `open_images` keeps it in memory, or maps a folder
 that `prepare_images` made of it (`vocoder preprocess`). Pixels stay uint8 until they are
@@ -20,8 +20,6 @@ from vocoder.errors import VocoderError
 from vocoder.seeds import check_seed
 
 _MAX_IN_MEMORY = 1 << 30  # bytes of one split; each process of a training has its own
-
-# ---- an opened data set ----
 
 
 @dataclass(frozen=True)
@@ -160,9 +158,3 @@ def _gather(chunks: Iterable[Pixels], dataset: str, path: Path | None) -> Pixels
                 f"vocoder preprocess {dataset} --source {path} --out FOLDER"
             )
     return np.concatenate(kept)
-
-
-# ---- batches ----
-
-
-# ---- pixels to numbers and back ----

@@ -1,4 +1,4 @@
-"""Readers, which list the clips of a source, and the preprocessed corpus that training reads.
+"""The preprocessed corpus that training reads.
 
 A preprocessed corpus is a folder:
 
@@ -24,11 +24,6 @@ from vocoder.data.speech.reader import SPLITS, Split, is_safe_id
 from vocoder.errors import VocoderError
 from vocoder.files.arrays import load_npy
 from vocoder.mel.presets import MelPreset
-
-# ---- readers ----
-
-
-# ---- the preprocessed corpus ----
 
 FORMAT = "vocoder-corpus"
 VERSION = 1
