@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from commands import assert_one_error_line, run_here
+from commands import assert_one_error_line
 from voices import save_tiny_voice
 
 from vocoder.benchmark import measuring
@@ -135,16 +136,16 @@ def test_peak_memory_is_that_of_the_work() -> None:
     assert peak < 1.5 * 2**26
 
 
-def test_command(tmp_path: Path, capfdbinary: Any) -> None:
+def test_command(tmp_path: Path, run: Callable[..., Any]) -> None:
     voice = save_tiny_voice(tmp_path / "voice")
     quick = ["--device", "cpu", "--seconds", "0.05", "--batch-size", "1", "--crops", "1", "512"]
-    done = run_here(capfdbinary, "benchmark", voice, *quick, "--budget", "0.1", "--json")
+    done = run("benchmark", voice, *quick, "--budget", "0.1", "--json")
     assert done.code == 0, done.err
     assert json.loads(done.out)["lines"]
-    done = run_here(capfdbinary, "benchmark", voice, *quick, "--budget", "0.1")
+    done = run("benchmark", voice, *quick, "--budget", "0.1")
     assert b"synthesis, 1 x 0.05 s" in done.out
 
 
-def test_command_names_what_is_wrong(capfdbinary: Any) -> None:
-    assert_one_error_line(run_here(capfdbinary, "benchmark", "nobody"), "nobody")
-    assert_one_error_line(run_here(capfdbinary, "benchmark", "--budget", "0"), "positive")
+def test_command_names_what_is_wrong(run: Callable[..., Any]) -> None:
+    assert_one_error_line(run("benchmark", "nobody"), "nobody")
+    assert_one_error_line(run("benchmark", "--budget", "0"), "positive")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import io
 import json
 import re
@@ -15,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from commands import assert_one_error_line, error_command, left_in, run_apart, run_here
+from commands import assert_one_error_line, error_command, left_in, run_apart
 from helpers import make_corpus
 from hypothesis import given
 from hypothesis import strategies as st
@@ -29,16 +28,6 @@ from vocoder.mel.presets import PRESETS, get_preset
 from vocoder.synthesis.sources import natural_key
 from vocoder.voice.catalogue import default_voice
 from vocoder.voice.load import load
-
-
-@pytest.fixture
-def run(capfdbinary):
-    return functools.partial(run_here, capfdbinary)
-
-
-@pytest.fixture(scope="session")
-def voice(tmp_path_factory):
-    return save_tiny_voice(tmp_path_factory.mktemp("voice") / "tiny.safetensors")
 
 
 def save_mel(path, n_frames=4, seed=0):

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import safetensors
 import torch
-from commands import assert_one_error_line, left_in, run_apart, run_here
+from commands import assert_one_error_line, left_in, run_apart
 from helpers import make_corpus
 from safetensors.torch import load_file, save_file
 from voices import save_tiny_voice, some_mel
@@ -22,11 +22,6 @@ from voices import save_tiny_voice, some_mel
 from vocoder.cli import commands
 from vocoder.mel.files import write_mel
 from vocoder.mel.presets import get_preset
-
-
-@pytest.fixture
-def run(capfdbinary):
-    return functools.partial(run_here, capfdbinary)
 
 
 @pytest.fixture

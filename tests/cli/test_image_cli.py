@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import gzip
 import io
 import json
@@ -14,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from commands import assert_one_error_line, left_in, run_here
+from commands import assert_one_error_line, left_in
 from helpers import save_images
 from PIL import Image
 from voices import save_tiny_voice
@@ -23,11 +22,6 @@ SMALL = ("-o", "model.n_steps=1", "-o", "model.channels=4", "-o", "train.steps=2
 SMALL += ("-o", "train.batch_size=8", "--device=cpu")
 ARRAYS = ("-o", "images.dataset=arrays", "-o", "images.n_validation=4")
 GREY = ("-o", "model.image_channels=1", "-o", "model.image_height=4")
-
-
-@pytest.fixture
-def run(capfdbinary):
-    return functools.partial(run_here, capfdbinary)
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import io
 import os
 import select
@@ -13,18 +12,13 @@ import wave
 import numpy as np
 import pytest
 import torch
-from commands import REPOSITORY, assert_one_error_line, run_here
+from commands import REPOSITORY, assert_one_error_line
 from voices import TACOTRON2, save_tiny_voice, some_mel
 
 import vocoder
 from vocoder.files.audio import float_to_int16, read_wav
 from vocoder.mel.convert import convert_mel
 from vocoder.mel.presets import get_preset
-
-
-@pytest.fixture
-def run(capfdbinary):
-    return functools.partial(run_here, capfdbinary)
 
 
 @pytest.fixture(scope="module")

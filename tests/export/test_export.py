@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import re
 import subprocess
 import sys
@@ -13,7 +12,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from commands import REPOSITORY, assert_one_error_line, left_in, run_here
+from commands import REPOSITORY, assert_one_error_line, left_in
 from helpers import audio_and_mel, perturb, tiny_models
 from onnx import TensorProto, helper, numpy_helper
 from voices import TACOTRON2, save_tiny_voice, some_mel
@@ -41,11 +40,6 @@ def models():
 @pytest.fixture(scope="module")
 def espeak():
     return vocoder.load("espeak-small", device="cpu")
-
-
-@pytest.fixture
-def run(capfdbinary):
-    return functools.partial(run_here, capfdbinary)
 
 
 def proto_of(model, **settings):

@@ -11,9 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from commands import assert_one_error_line, left_in, run_here
+from commands import assert_one_error_line, left_in
 from helpers import make_corpus
-from voices import save_tiny_voice
 
 from vocoder.data.speech.corpus import MANIFEST, Corpus
 from vocoder.errors import VocoderError
@@ -43,22 +42,12 @@ def data(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def voice(tmp_path_factory):
-    return save_tiny_voice(tmp_path_factory.mktemp("voice") / "tiny.safetensors")
-
-
-@pytest.fixture(scope="module")
 def comparison(data, voice, tmp_path_factory):
     page = tmp_path_factory.mktemp("page") / "report.html"
     found = compare(
         ["griffin-lim", voice, "recording"], data, device="cpu", report=page, n_examples=2
     )
     return found, page
-
-
-@pytest.fixture
-def run(capfdbinary):
-    return lambda *arguments: run_here(capfdbinary, *arguments)
 
 
 def scores_of(comparison, name):

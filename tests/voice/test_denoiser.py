@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from commands import assert_one_error_line, run_here
+from commands import assert_one_error_line
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from voices import TACOTRON2, save_tiny_voice, some_mel, voice_models
@@ -172,13 +172,13 @@ def test_audio_that_makes_no_sense(cleaner, audio):
 # ---- vocoder synthesize --denoise ----
 
 
-def test_the_command_denoises_every_file_as_the_class_does(tmp_path, capfdbinary):
+def test_the_command_denoises_every_file_as_the_class_does(tmp_path, run):
     voice = save_tiny_voice(tmp_path / "tiny.safetensors")
     for n_frames in (9, 5):
         np.save(tmp_path / f"{n_frames}.npy", some_mel(n_frames).numpy())
     inputs = [tmp_path / "9.npy", tmp_path / "5.npy"]
     options = ["--voice", voice, "--seed", 3, "--batch-size", 2, "--denoise", 0.5]
-    result = run_here(capfdbinary, "synthesize", *inputs, "-o", tmp_path / "out", *options)
+    result = run("synthesize", *inputs, "-o", tmp_path / "out", *options)
     assert result.code == 0, result
     speaker = load(voice)
     for n_frames in (9, 5):
@@ -190,10 +190,10 @@ def test_the_command_denoises_every_file_as_the_class_does(tmp_path, capfdbinary
 
 
 @pytest.mark.parametrize("strength", ["-0.1", "nan", "much"])
-def test_the_command_refuses_a_senseless_strength(tmp_path, capfdbinary, strength):
+def test_the_command_refuses_a_senseless_strength(tmp_path, run, strength):
     np.save(tmp_path / "mel.npy", some_mel(2).numpy())
     options = ["--voice", save_tiny_voice(tmp_path / "tiny.safetensors"), "--denoise", strength]
     out = tmp_path / "out.wav"
-    result = run_here(capfdbinary, "synthesize", tmp_path / "mel.npy", "-o", out, *options)
+    result = run("synthesize", tmp_path / "mel.npy", "-o", out, *options)
     assert_one_error_line(result)
     assert not out.exists()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from commands import assert_one_error_line, run_here
+from commands import assert_one_error_line
 from helpers import tiny_models
 from hypothesis import given
 from hypothesis import strategies as st
@@ -170,33 +172,31 @@ def test_what_cannot_be_is_one_line(
     options: tuple[str, ...],
     words: tuple[str, ...],
     tmp_path: Path,
-    capfdbinary: pytest.CaptureFixture[bytes],
+    run: Callable[..., Any],
 ) -> None:
     voice = save_tiny_voice(tmp_path / "voice.safetensors")
     np.save(tmp_path / "mel.npy", some_mel(2000).numpy())
     command = ("synthesize", tmp_path / "mel.npy", "-o", tmp_path / "out.wav", "--voice", voice)
-    assert_one_error_line(run_here(capfdbinary, *command, *options), *words)
+    assert_one_error_line(run(*command, *options), *words)
     assert not (tmp_path / "out.wav").exists()
 
 
-def test_options_reach_the_engine(
-    tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]
-) -> None:
+def test_options_reach_the_engine(tmp_path: Path, run: Callable[..., Any]) -> None:
     voice = save_tiny_voice(tmp_path / "voice.safetensors")
     np.save(tmp_path / "mel.npy", some_mel(30).numpy())
     audio = []
     for name, options in (("a", ("--backend", "reference")), ("b", ("--memory", "24MB"))):
         out = tmp_path / f"{name}.wav"
         command = ("synthesize", tmp_path / "mel.npy", "-o", out, "--voice", voice, "--seed", "1")
-        assert run_here(capfdbinary, *command, *options).code == 0
+        assert run(*command, *options).code == 0
         audio.append(read_wav(out)[0])
     np.testing.assert_allclose(*audio, rtol=0, atol=2 / 32768)
 
 
 def test_the_kernel_check_needs_a_gpu(
-    tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    result = run_here(capfdbinary, "benchmark", "--kernels", tmp_path / "check")
+    result = run("benchmark", "--kernels", tmp_path / "check")
     assert_one_error_line(result, "needs an NVIDIA GPU")
     assert not (tmp_path / "check").exists()
