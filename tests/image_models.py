@@ -9,7 +9,7 @@ from vocoder.models.families.image_flow import ImageFlow, ImageFlowConfig
 from vocoder.models.glow import GlowConfig
 from vocoder.models.marscf import MarScfConfig
 from vocoder.models.nanoglow import NanoGlowConfig
-from vocoder.registry import find_model
+from vocoder.registry import MODELS, find_model
 
 TINY = {"image_height": 4, "image_width": 8, "n_levels": 2, "n_steps": 2, "channels": 4}
 
@@ -48,6 +48,11 @@ CONFIGS: dict[str, ImageFlowConfig] = {
         parity=True,
     ),
 }
+# A model that is not named above is tested at its defaults, so that a new one does not escape.
+for _name in MODELS.names():
+    _model, _config = find_model(_name)
+    if issubclass(_model, ImageFlow):
+        CONFIGS.setdefault(_name, _config(**TINY))
 
 
 def build(name: str, config: ImageFlowConfig | None = None) -> ImageFlow:
