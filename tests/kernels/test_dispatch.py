@@ -13,7 +13,7 @@ from gated_conv2d_cases import CASES, random_layer
 
 from vocoder.errors import VocoderError
 from vocoder.kernels import BackendError, dispatch, gated_conv2d, use
-from vocoder.kernels.dispatch import Backend, Choice, choose, log_choice, requested
+from vocoder.kernels.dispatch import Backend, choose, log_choice, requested
 from vocoder.kernels.gated_conv.op import BACKENDS, Call
 
 GPU = Call(
@@ -115,7 +115,7 @@ def test_choice_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     backend: Backend[int] = Backend("cpu", lambda _: None, "math", "sqrt")
     with caplog.at_level(logging.INFO, logger="vocoder.kernels"):
         for _ in range(3):
-            log_choice("an op", Choice(backend, {"triton": "no GPU"}))
+            log_choice("an op", backend.name, {"triton": "no GPU"})
     assert caplog.messages == ["an op runs on the cpu backend; not triton: no GPU"]
 
 
