@@ -24,6 +24,7 @@ import numpy.typing as npt
 
 from vocoder import config
 from vocoder.errors import VocoderError
+from vocoder.mel.filterbank import triangular_filters
 
 
 @dataclass(frozen=True)
@@ -130,7 +131,8 @@ class MelPreset:
 
     def filterbank(self) -> npt.NDArray[np.float64]:
         """Return the triangular filters W (M, n_fft//2 + 1), read-only."""
-        return _filterbank(self)
+        shape = self.sample_rate, self.n_fft, self.n_mels
+        return triangular_filters(*shape, self.f_min, self.f_max, self.mel_scale, self.mel_norm)
 
     def compress(self, x: float) -> float:
         """Return the mel value of one filter's output x; `MelSpectrogram` does this to tensors."""
@@ -156,26 +158,6 @@ VALUE_FIELDS = tuple(
     for field in dataclasses.fields(MelPreset)
     if field.name not in ("name", "description")
 )
-
-
-@functools.lru_cache(maxsize=64)
-def _filterbank(preset: MelPreset) -> npt.NDArray[np.float64]:
-    # Keyed on the whole preset: a key that forgets a field gives the wrong filters as soon as two
-    # presets live in one process.
-    import librosa.filters
-
-    filters = librosa.filters.mel(
-        sr=preset.sample_rate,
-        n_fft=preset.n_fft,
-        n_mels=preset.n_mels,
-        fmin=preset.f_min,
-        fmax=preset.f_max,
-        htk=preset.mel_scale == "htk",
-        norm=None if preset.mel_norm == "none" else preset.mel_norm,
-        dtype=np.float64,
-    )
-    filters.flags.writeable = False
-    return filters
 
 
 TACOTRON2 = MelPreset(
