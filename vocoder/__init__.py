@@ -43,7 +43,6 @@ _HOME = {
     "Trainer": "training.trainer",
     "ImageModel": "images.sampling",
     "compare": "judging.voices",
-    "evaluate": "judging.voices",
     "evaluate_images": "judging.images",
     "import_official": "official.importing",
     "VocoderError": "errors",
