@@ -8,6 +8,8 @@ import sys
 from graphlib import TopologicalSorter
 from pathlib import Path
 
+import pytest
+
 import vocoder
 
 PACKAGE = Path(vocoder.__file__).parent
@@ -96,6 +98,14 @@ def test_models_and_training_do_not_need_the_audio_libraries() -> None:
 
 
 def test_public_names_resolve() -> None:
-    for name in vocoder.__all__:
-        assert getattr(vocoder, name) is not None
-    assert set(vocoder.__all__) == set(dir(vocoder))
+    for module in (vocoder, vocoder.adapters):
+        for name in module.__all__:
+            assert getattr(module, name) is not None
+        assert set(module.__all__) == set(dir(module))
+        with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+            _ = module.nonsense
+
+
+def test_the_ops_are_at_hand_and_load_late() -> None:
+    assert "torch" in modules_after("import vocoder; vocoder.kernels.use('reference')")
+    assert "torch" not in modules_after("import vocoder, vocoder.adapters")

@@ -10,6 +10,7 @@ from typing import Any
 
 __version__ = "0.1.0"
 
+_ROOMS = ("adapters", "kernels")
 _HOME = {
     "load": "voice.load",
     "Vocoder": "voice.vocoder",
@@ -21,12 +22,9 @@ _HOME = {
     "read_wav": "files.audio",
     "write_wav": "files.audio",
     "Denoiser": "voice.denoiser",
-    "TorchaudioVocoder": "adapters.torchaudio",
-    "EspnetVocoder": "adapters.espnet",
-    "CoquiVocoder": "adapters.coqui",
-    "HuggingFaceVocoder": "adapters.huggingface",
-    "WaveGlowVocoder": "adapters.waveglow",
     "FlowModel": "models.families.flow",
+    "VoiceModel": "models.families.voice",
+    "VoiceConfig": "models.families.voice",
     "WaveFlow": "models.waveflow",
     "WaveFlowConfig": "models.waveflow",
     "NanoFlow": "models.nanoflow",
@@ -35,21 +33,27 @@ _HOME = {
     "GlowConfig": "models.glow",
     "NanoGlow": "models.nanoglow",
     "NanoGlowConfig": "models.nanoglow",
+    "MarScf": "models.marscf",
+    "MarScfConfig": "models.marscf",
+    "register_model": "registry",
+    "register_dataset": "data.speech.reader",
+    "register_images": "data.images.reader",
     "load_recipe": "recipe",
     "list_recipes": "recipe",
     "Trainer": "training.trainer",
     "ImageModel": "images.sampling",
     "compare": "judging.voices",
-    "evaluate": "judging.voices",
     "evaluate_images": "judging.images",
     "import_official": "official.importing",
     "VocoderError": "errors",
 }
 
-__all__ = [*_HOME, "__version__"]
+__all__ = [*_ROOMS, *_HOME, "__version__"]
 
 
 def __getattr__(name: str) -> Any:
+    if name in _ROOMS:
+        return import_module(f"{__name__}.{name}")
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)

@@ -62,8 +62,7 @@ class Registry(Generic[T]):
         if name not in self._entries and name in self._files():
             import_module(f"{self.package}.{name}")
         if name not in self._entries and name not in (names := self.names()):
-            hint = suggest(name, names) or f"; known: {', '.join(names)}"
-            raise ConfigError(f"unknown {self.kind} {name!r}{hint}")
+            raise unknown_name(self.kind, name, names)
         return self._entries[name]
 
     def name_of(self, entry: T) -> str:
@@ -123,6 +122,15 @@ def _files(package: str) -> list[str]:
     """Return the names of the modules in the folder of a package."""
     folder = import_module(package).__path__
     return [module.name for module in pkgutil.iter_modules(folder) if not module.ispkg]
+
+
+def unknown_name(kind: str, name: str, known: list[str]) -> ConfigError:
+    """Return the error for a name that is none of `known`, with what to do about it."""
+    hint = suggest(name, known) or f"; known: {', '.join(known)}"
+    own = (
+        f"a {kind} of your own must be imported first: add --plugin and the file that registers it"
+    )
+    return ConfigError(f"unknown {kind} {name!r}{hint}; {own}")
 
 
 def _origin(entry: Any) -> str:

@@ -10,7 +10,7 @@ vocoder train cifar10/nanoglow --data "$data" --run-dir runs/cifar10
 
 # 2. The test images are scored here alone. A Fréchet distance needs the caller's own network:
 #    --extractor inception.pt, a TorchScript file, whose code is run.
-vocoder evaluate runs/cifar10 --data "$data" --draws 4
+vocoder evaluate-images runs/cifar10 --data "$data" --draws 4
 
 # 3. A grid of samples, at a temperature that flatters them.
 vocoder sample runs/cifar10 -o out/cifar10.png --temperature 0.7

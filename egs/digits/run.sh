@@ -8,7 +8,7 @@ vocoder train digits/glow --run-dir runs/digits/glow
 
 # 2. Bits per dimension of the 297 test images; uniform noise has 4.087, a histogram of each pixel
 #    2.421. Ten draws of the dequantising noise give the tighter bound too.
-vocoder evaluate runs/digits/glow --draws 10
+vocoder evaluate-images runs/digits/glow --draws 10
 
 # 3. Samples; test images beside what their noise decodes to; and the way from one to another.
 vocoder sample runs/digits/glow -o out/digits.png

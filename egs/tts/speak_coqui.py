@@ -19,7 +19,7 @@ arguments = parser.parse_args()
 synthesizer = Synthesizer(tts_checkpoint=arguments.model, tts_config_path=arguments.config)
 default = vocoder.GriffinLimVocoder(denormalised_preset(synthesizer.tts_model.ap))
 voice = vocoder.load(arguments.voice) if arguments.voice else default
-vocoder.CoquiVocoder.plug_into(synthesizer, voice, seed=0)
+vocoder.adapters.CoquiVocoder.plug_into(synthesizer, voice, seed=0)
 
 audio = np.array(synthesizer.tts(arguments.text), dtype=np.float32)
 vocoder.write_wav(arguments.out, audio, synthesizer.output_sample_rate)

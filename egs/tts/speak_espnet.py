@@ -17,7 +17,7 @@ arguments = parser.parse_args()
 text2speech = Text2Speech(arguments.config, arguments.model)
 default = vocoder.GriffinLimVocoder("pwg-22k")
 voice = vocoder.load(arguments.voice) if arguments.voice else default
-text2speech.vocoder = vocoder.EspnetVocoder(voice, seed=0)
+text2speech.vocoder = vocoder.adapters.EspnetVocoder(voice, seed=0)
 
 audio = text2speech(arguments.text)["wav"]
 vocoder.write_wav(arguments.out, audio.cpu(), text2speech.fs)

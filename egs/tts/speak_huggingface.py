@@ -19,7 +19,7 @@ processor = transformers.SpeechT5Processor.from_pretrained(name)
 model = transformers.SpeechT5ForTextToSpeech.from_pretrained(name)
 default = vocoder.GriffinLimVocoder("speecht5-16k")
 voice = vocoder.load(arguments.voice) if arguments.voice else default
-speaker = vocoder.HuggingFaceVocoder(voice, seed=0)
+speaker = vocoder.adapters.HuggingFaceVocoder(voice, seed=0)
 
 tokens = processor(text=arguments.text, return_tensors="pt")["input_ids"]
 who = torch.zeros(1, 512)

@@ -15,7 +15,7 @@ arguments = parser.parse_args()
 
 bundle = torchaudio.pipelines.TACOTRON2_GRIFFINLIM_CHAR_LJSPEECH  # 107 MB, fetched once
 processor, tacotron2 = bundle.get_text_processor(), bundle.get_tacotron2()
-speaker = vocoder.TorchaudioVocoder(vocoder.load(arguments.voice), seed=0)
+speaker = vocoder.adapters.TorchaudioVocoder(vocoder.load(arguments.voice), seed=0)
 
 with torch.inference_mode():
     tokens, lengths = processor(arguments.text)

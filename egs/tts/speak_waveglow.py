@@ -16,8 +16,9 @@ arguments = parser.parse_args()
 bundle = torchaudio.pipelines.TACOTRON2_GRIFFINLIM_CHAR_LJSPEECH  # 107 MB, fetched once
 processor, tacotron2 = bundle.get_text_processor(), bundle.get_tacotron2()
 voice = vocoder.load(arguments.voice)
-waveglow = vocoder.WaveGlowVocoder(voice, seed=0)  # was torch.hub.load(..., "nvidia_waveglow")
-denoiser = vocoder.Denoiser(voice)  # was Denoiser(waveglow)
+# The next two lines were torch.hub.load(..., "nvidia_waveglow") and Denoiser(waveglow).
+waveglow = vocoder.adapters.WaveGlowVocoder(voice, seed=0)
+denoiser = vocoder.Denoiser(voice)
 
 with torch.inference_mode():
     mel, _, _ = tacotron2.infer(*processor(arguments.text))

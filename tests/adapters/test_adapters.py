@@ -20,7 +20,7 @@ import pytest
 import torch
 from voices import TACOTRON2, some_mel, voice_models
 
-import vocoder
+from vocoder import adapters
 from vocoder.adapters.base import Adapter
 from vocoder.adapters.coqui import denormalised_preset
 from vocoder.errors import VocoderError
@@ -54,11 +54,11 @@ SPEAK = {
     "waveglow": lambda adapter, mel: adapter.infer(mel[None])[0],
 }
 CLASSES = {
-    "torchaudio": vocoder.TorchaudioVocoder,
-    "espnet": vocoder.EspnetVocoder,
-    "coqui": vocoder.CoquiVocoder,
-    "huggingface": vocoder.HuggingFaceVocoder,
-    "waveglow": vocoder.WaveGlowVocoder,
+    "torchaudio": adapters.TorchaudioVocoder,
+    "espnet": adapters.EspnetVocoder,
+    "coqui": adapters.CoquiVocoder,
+    "huggingface": adapters.HuggingFaceVocoder,
+    "waveglow": adapters.WaveGlowVocoder,
 }
 every_adapter = pytest.mark.parametrize("name", CLASSES)
 
@@ -169,7 +169,7 @@ def test_torchaudio_tacotron2_speaks(tacotron2):
 
     model, tokens, token_lengths = tacotron2
     voice = voice_of("nanoflow-db-22k")
-    speaker = vocoder.TorchaudioVocoder(voice, seed=3)
+    speaker = adapters.TorchaudioVocoder(voice, seed=3)
     protocol = Tacotron2TTSBundle.Vocoder
     for member in protocol.__abstractmethods__:
         assert hasattr(speaker, member)
@@ -193,7 +193,7 @@ def test_torchaudio_tacotron2_speaks(tacotron2):
     "lengths", [[4, 2], np.array([4, 2]), torch.tensor([4, 2], dtype=torch.uint8)]
 )
 def test_torchaudio_lengths_of_any_kind_become_samples(lengths):
-    speaker = vocoder.TorchaudioVocoder(voice_of("tacotron2-22k"))
+    speaker = adapters.TorchaudioVocoder(voice_of("tacotron2-22k"))
     _, n_samples = speaker(some_mel(4).expand(2, -1, -1), lengths)
     assert n_samples.tolist() == [4 * HOP, 2 * HOP]
 
@@ -201,7 +201,7 @@ def test_torchaudio_lengths_of_any_kind_become_samples(lengths):
 def test_tacotron2_speaks_through_infer(tacotron2):
     model, tokens, token_lengths = tacotron2
     voice = voice_of("tacotron2-22k")
-    waveglow = vocoder.WaveGlowVocoder(voice, seed=3).eval()
+    waveglow = adapters.WaveGlowVocoder(voice, seed=3).eval()
     with torch.no_grad():
         mel, _, _ = model.infer(tokens, token_lengths)
         audio = waveglow.infer(mel, sigma=0.666)
@@ -248,7 +248,7 @@ def without_dropout(model, **call):
 
 def test_speecht5_speaks(speecht5):
     voice = voice_of("speecht5-16k", log="ln")
-    speaker = vocoder.HuggingFaceVocoder(voice, seed=3)
+    speaker = adapters.HuggingFaceVocoder(voice, seed=3)
     call = {"input_ids": torch.tensor([[4, 5, 6, 7]]), "speaker_embeddings": torch.zeros(1, 8)}
     spectrogram = without_dropout(speecht5, **call)
     audio = without_dropout(speecht5, vocoder=speaker, **call)
@@ -260,7 +260,7 @@ def test_speecht5_speaks(speecht5):
 
 def test_a_batch_of_speecht5_gives_what_single_utterances_give(speecht5, monkeypatch):
     voice = voice_of("speecht5-16k")
-    speaker = vocoder.HuggingFaceVocoder(voice, seed=3)
+    speaker = adapters.HuggingFaceVocoder(voice, seed=3)
     tokens = torch.tensor([[4, 5, 6, 7, 8], [9, 10, 11, 1, 1]])
     call = {
         "input_ids": tokens,
@@ -296,7 +296,7 @@ def test_the_pipeline_of_transformers_speaks(speecht5):
     words = {word: number for number, word in enumerate(["[UNK]", "a", "few", "words"], start=4)}
     rules = tokenizers.Tokenizer(tokenizers.models.WordLevel(words, unk_token="[UNK]"))
     rules.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
-    speaker = vocoder.HuggingFaceVocoder(voice_of("speecht5-16k"), seed=3)
+    speaker = adapters.HuggingFaceVocoder(voice_of("speecht5-16k"), seed=3)
     pipeline = transformers.TextToAudioPipeline(
         model=speecht5,
         tokenizer=transformers.PreTrainedTokenizerFast(
@@ -320,15 +320,15 @@ def test_the_pipeline_of_transformers_speaks(speecht5):
 
 def test_espnet_takes_the_preset_of_its_recipes():
     for preset in ("espnet-16k", "pwg-22k", "pwg-24k"):
-        assert vocoder.EspnetVocoder(GriffinLimVocoder(preset)).preset == get_preset(preset)
+        assert adapters.EspnetVocoder(GriffinLimVocoder(preset)).preset == get_preset(preset)
     with pytest.raises(VocoderError, match=r"44100 Hz, .* 16000, 22050, 24000; say preset="):
-        vocoder.EspnetVocoder(GriffinLimVocoder("fish-44k"))
+        adapters.EspnetVocoder(GriffinLimVocoder("fish-44k"))
 
 
 def test_the_calls_of_espnet():
     """`Text2Speech.__init__` casts and evaluates a module; `__call__` takes (F, M) and `.fs`."""
     voice = voice_of("pwg-22k", log="ln")
-    speaker = vocoder.EspnetVocoder(voice, seed=3)
+    speaker = adapters.EspnetVocoder(voice, seed=3)
     if isinstance(speaker, torch.nn.Module):
         speaker.to(dtype=torch.float32).eval()
     output = {"feat_gen_denorm": some_mel(6).T / 2.3}
@@ -363,7 +363,7 @@ def test_text2speech_of_espnet_speaks(tmp_path):
     torch.manual_seed(0)
     text2speech = inference.Text2Speech(tmp_path / "config.yaml", None, device="cpu")
     voice = voice_of("pwg-22k")
-    text2speech.vocoder = vocoder.EspnetVocoder(voice, seed=3)
+    text2speech.vocoder = adapters.EspnetVocoder(voice, seed=3)
     torch.nn.init.constant_(text2speech.tts.duration_predictor.linear.bias, 1.0)
     output = text2speech(torch.tensor([3, 4, 5]))
     feats = output["feat_gen"]
@@ -421,7 +421,7 @@ def test_the_calls_of_coqui():
     mel = (some_mel(5) / 3).clamp(-4, 4)
     synthesizer = Synthesizer(mel.T, denormalize)
     voice = voice_of("coqui-22k")
-    vocoder.CoquiVocoder.plug_into(synthesizer, voice, seed=3)
+    adapters.CoquiVocoder.plug_into(synthesizer, voice, seed=3)
     audio = synthesizer.tts()
     assert audio.shape == (5 * HOP,)
     assert synthesizer.output_sample_rate == 22050
@@ -439,7 +439,7 @@ NATURAL = {"mel_fmax": 8000.0, "log_func": "np.log", "spec_gain": 1.0}
 def test_coqui_models_in_natural_logarithms():
     synthesizer = Synthesizer(some_mel(4).T, lambda mel: mel, **NATURAL)
     voice = voice_of("tacotron2-22k")
-    vocoder.CoquiVocoder.plug_into(synthesizer, voice, seed=3)
+    adapters.CoquiVocoder.plug_into(synthesizer, voice, seed=3)
     np.testing.assert_allclose(
         synthesizer.tts(), voice.synthesize(some_mel(4), seed=3), rtol=0, atol=2e-5
     )
@@ -449,7 +449,7 @@ def test_coqui_models_without_a_logarithm():
     changes = {"mel_fmax": 8000.0, "do_amp_to_db_mel": False}
     synthesizer = Synthesizer(some_mel(4).exp().T, lambda mel: mel, **changes)
     voice = voice_of("tacotron2-22k")
-    vocoder.CoquiVocoder.plug_into(synthesizer, voice, seed=3)
+    adapters.CoquiVocoder.plug_into(synthesizer, voice, seed=3)
     np.testing.assert_allclose(
         synthesizer.tts(), voice.synthesize(some_mel(4), seed=3), rtol=0, atol=2e-5
     )
@@ -467,7 +467,7 @@ def test_coqui_models_without_a_logarithm():
 def test_coqui_models_that_do_not_fit_are_refused(changes, words):
     synthesizer = Synthesizer(some_mel(4).T, denormalize, **changes)
     with pytest.raises(VocoderError, match=words):
-        vocoder.CoquiVocoder.plug_into(synthesizer, voice_of("coqui-22k"))
+        adapters.CoquiVocoder.plug_into(synthesizer, voice_of("coqui-22k"))
     assert synthesizer.vocoder_model is None
 
 
@@ -497,7 +497,7 @@ def test_synthesizer_of_coqui_speaks(tmp_path, monkeypatch):
         tts_checkpoint=tmp_path / "model.pth", tts_config_path=tmp_path / "config.json"
     )
     voice = voice_of("coqui-22k")
-    speaker = vocoder.CoquiVocoder.plug_into(synthesizer, voice, seed=3)
+    speaker = adapters.CoquiVocoder.plug_into(synthesizer, voice, seed=3)
     heard = []
     inference = speaker.inference
     monkeypatch.setattr(speaker, "inference", lambda mel: heard.append(mel) or inference(mel))

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from commands import assert_one_error_line, left_in
-from helpers import save_images
+from helpers import make_corpus, save_images
 from PIL import Image
 from voices import save_tiny_voice
 
@@ -50,7 +50,7 @@ def test_train_evaluate_sample_on_digits(run, tmp_path):
     result = run("train", "digits/glow", "--run-dir", run_dir, *SMALL)
     assert result.code == 0, result.err
     assert Path(result.out.decode().strip()).is_file()
-    result = run("evaluate", run_dir, "--draws=2", "--images=50", "--device=cpu")
+    result = run("evaluate-images", run_dir, "--draws=2", "--images=50", "--device=cpu")
     assert row(result, "data") == "digits 1x8x8, 17 values"
     assert (row(result, "test images"), row(result, "dequantisations")) == ("50", "2")
     assert 2 < float(row(result, "bits/dim at 1x8x8")) < 8
@@ -64,7 +64,7 @@ def test_train_evaluate_sample_on_digits(run, tmp_path):
 
 def test_json_has_no_nan(run, model, data):
     """One image has no standard error."""
-    result = run("evaluate", model, "--data", data, "--images=1", "--json", "--device=cpu")
+    result = run("evaluate-images", model, "--data", data, "--images=1", "--json", "--device=cpu")
     assert result.code == 0, result.err
     figures = json.loads(result.out, parse_constant=lambda name: pytest.fail(name))
     assert figures["standard error"] is None
@@ -91,7 +91,7 @@ def test_preprocessed_images_are_the_same_data(run, model, data, tmp_path):
     result = run("preprocess", "arrays", "--source", data, "--out", tmp_path / "prepared")
     assert result.out.decode().startswith("arrays: 24 training and 6 test images of 1x4x8")
     figures = [
-        run("evaluate", model, "--data", source, "--device=cpu").out
+        run("evaluate-images", model, "--data", source, "--device=cpu").out
         for source in (data, tmp_path / "prepared")
     ]
     assert figures[0] == figures[1]
@@ -127,21 +127,26 @@ def test_images_that_do_not_fit_the_recipe(run, data, tmp_path):
 
 def test_a_checkpoint_of_another_resolution(run, model, tmp_path):
     larger = save_images(tmp_path / "larger.npz", height=8)
-    result = run("evaluate", model, "--data", larger, "--device=cpu")
+    result = run("evaluate-images", model, "--data", larger, "--device=cpu")
     assert_one_error_line(result, larger, "1x8x8", "was trained on arrays 1x4x8")
     flags = ("-o", tmp_path / "x.png", "--reconstruct", "--device=cpu")
     assert_one_error_line(run("sample", model, *flags, "--data", larger), larger, "1x8x8")
     assert not (tmp_path / "x.png").exists()
 
 
-def test_options_of_the_other_kind(run, model, data, tmp_path):
-    voice = save_tiny_voice(tmp_path / "tiny.safetensors")
-    result = run("evaluate", model, "--data", data, "--clips=3")
-    assert_one_error_line(result, "--clips", "is for voices")
-    for name in (voice, "griffin-lim"):
-        result = run("evaluate", name, "--data", data, "--save-statistics=x.npz")
-        assert_one_error_line(result, "--save-statistics", "is for models of images")
-        assert_one_error_line(run("evaluate", name), "--data", "missing")
+def test_a_model_of_the_other_kind_is_told_its_command(run, model, data, tmp_path):
+    corpus = make_corpus(tmp_path / "corpus")
+    for command in ("evaluate", "compare"):
+        result = run(command, model, "--data", corpus)
+        assert_one_error_line(result, model, "not a voice", "`vocoder evaluate-images` scores it")
+    for voice in (save_tiny_voice(tmp_path / "v.safetensors"), "griffin-lim", "espeak-small"):
+        result = run("evaluate-images", voice, "--data", data)
+        assert_one_error_line(result, voice, "not an image model", "`vocoder evaluate` scores it")
+    assert_one_error_line(run("evaluate-images", tmp_path / "none"), "no such checkpoint")
+    assert_one_error_line(run("evaluate", "griffin-lim"), "Missing option '--data'")
+
+
+def test_options_of_the_other_kind(run, data, tmp_path):
     flags = ("--source", data, "--out", tmp_path / "out")
     result = run("preprocess", "arrays", *flags, "--test-clips=3")
     assert_one_error_line(result, "--test-clips", "arrays holds images")

@@ -142,7 +142,7 @@ def test_options_that_do_not_fit(run, voice, tmp_path):
     for places in ((tmp_path / "a.npy", "-o", "-"), ("-", "-o", tmp_path / "a.wav")):
         assert_one_error_line(run("synthesize", *places, *stream), "give - -o -")
     result = run("synthesize", "-", "-o", "-", *stream, "--batch-size=2", stdin=GOOD)
-    assert_one_error_line(result, "--batch-size: a stream is one utterance")
+    assert_one_error_line(result, "--batch-size", "--stream, which speaks one utterance")
     result = run("synthesize", "-", "-o", "-", "--stream=pcm", "--voice=griffin-lim", stdin=GOOD)
     assert_one_error_line(result, "griffin-lim", "stream with a trained voice")
 

@@ -19,7 +19,7 @@ from vocoder.errors import VocoderError
 from vocoder.judging import metrics
 from vocoder.judging import voices as evaluation
 from vocoder.judging.likelihood import log_likelihood
-from vocoder.judging.voices import compare, evaluate
+from vocoder.judging.voices import compare
 
 FIGURES_OF_ALL = (
     "log_spectral_distance", "mel_distance", "mel_cepstral_distortion", "f0_rmse", "voicing_f1",
@@ -69,7 +69,7 @@ def test_the_recording_is_first_and_ideal_in_every_figure(comparison):
 
 def test_a_voice_scores_alone_as_it_does_beside_others(comparison, data, voice):
     beside = scores_of(comparison[0], voice)
-    alone = scores_of(evaluate(voice, data, device="cpu"), voice)
+    alone = scores_of(compare(voice, data, device="cpu"), voice)
     assert alone.values.keys() == beside.values.keys()
     for figure in set(alone.values) - {"times_real_time"}:
         np.testing.assert_allclose(alone.values[figure], beside.values[figure], rtol=1e-6)
@@ -133,7 +133,7 @@ def test_libraries_that_are_missing_leave_one_note(data, monkeypatch):
     monkeypatch.setattr(
         importlib.util, "find_spec", lambda name: None if name in missing else find_spec(name)
     )
-    found = evaluate("recording", data, n_clips=1)
+    found = compare("recording", data, n_clips=1)
     assert found.notes == (
         "STOI and PESQ: left out, not installed; run: pip install 'vocoder[metrics]'",
     )
@@ -145,14 +145,14 @@ def test_a_figure_that_some_clips_lack_is_noted(data, monkeypatch):
         raise metrics.UndefinedFigureError("none")
 
     monkeypatch.setattr(metrics, "f0_rmse", undefined)
-    found = evaluate("recording", data, n_clips=2)
+    found = compare("recording", data, n_clips=2)
     assert found.notes == ("recording: pitch error is undefined for 2 of 2 clips",)
     assert "undefined" in found.table()
 
 
 def test_a_figure_that_a_library_returns_as_nan_is_noted(data, monkeypatch):
     monkeypatch.setattr(metrics, "stoi", lambda *arguments: float("nan"))
-    found = evaluate("recording", data, n_clips=2)
+    found = compare("recording", data, n_clips=2)
     assert found.notes == ("recording: STOI is undefined for 2 of 2 clips",)
 
 
@@ -165,7 +165,7 @@ def test_a_likelihood_that_is_not_finite_is_not_hidden(data, voice, monkeypatch,
         return dataclasses.replace(score, mean=value) if clip.id == "clip1" else score
 
     monkeypatch.setattr(evaluation, "clip_likelihood", diverging)
-    found = evaluate(voice, data, device="cpu")
+    found = compare(voice, data, device="cpu")
     note = f"{voice}: the log-likelihood is not finite for 1 of 3 clips; take an earlier checkpoint"
     assert note in found.notes
     scores = scores_of(found, voice)
@@ -187,7 +187,7 @@ def test_a_voice_that_makes_nan_is_named_with_the_clip(data, monkeypatch, tmp_pa
 
 def test_counts_are_checked(data):
     with pytest.raises(VocoderError, match="n_clips -1: must be at least 1"):
-        evaluate("recording", data, n_clips=-1)
+        compare("recording", data, n_clips=-1)
     with pytest.raises(VocoderError, match="n_examples -1: must be 0 or more"):
         compare(["recording"], data, n_examples=-1)
 

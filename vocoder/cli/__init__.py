@@ -15,6 +15,8 @@ import click
 
 import vocoder
 from vocoder.cli import corpora, export, images, judging, models, speech
+from vocoder.cli.help import write_options
+from vocoder.cli.plugin import PLUGIN_OPTION
 from vocoder.config import suggest
 from vocoder.errors import VocoderError
 
@@ -69,7 +71,14 @@ def _explain(error: OSError) -> str:
 
 
 class _Group(click.Group):
-    """A group that lists its commands in the order of work, and suggests for a misspelt one."""
+    """A group that lists its commands in the order of work, and suggests for a misspelt one.
+
+    It takes --plugin itself and gives it to each of its commands, so that none can lack it.
+    """
+
+    def add_command(self, command: click.Command, name: str | None = None) -> None:
+        command.params.append(PLUGIN_OPTION)
+        super().add_command(command, name)
 
     def list_commands(self, context: click.Context) -> list[str]:
         return list(self.commands)
@@ -80,12 +89,24 @@ class _Group(click.Group):
             raise click.UsageError(f"no command {name!r}{hint}")
         return self.commands[name]
 
+    def format_options(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        self.format_commands(context, formatter)
+        write_options(self.get_params(context), context, formatter)
 
-@click.group(cls=_Group, invoke_without_command=True)
+
+@click.group(
+    cls=_Group,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    params=[PLUGIN_OPTION],
+)
 @click.version_option(vocoder.__version__, prog_name="vocoder")
 @click.pass_context
 def commands(context: click.Context) -> None:
-    """From recordings to a trained flow vocoder to sound; and from images to flows over images."""
+    """Train flow vocoders on recordings, and speak with them; train flows over pictures, too.
+
+    `vocoder COMMAND -h` describes a command and gives an example.
+    """
     if context.invoked_subcommand is None:
         click.echo(context.get_help())
 
@@ -95,6 +116,7 @@ for command in (  # in the order of work, in which `vocoder --help` lists them
     models.train,
     judging.evaluate,
     judging.compare,
+    judging.evaluate_images,
     images.sample,
     speech.synthesize,
     corpora.convert_mel,

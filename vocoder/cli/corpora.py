@@ -6,21 +6,60 @@ from pathlib import Path
 
 import click
 
-from vocoder.cli.options import refuse, seed_option
-from vocoder.config import suggest
+from vocoder.cli.help import argument, command, option
+from vocoder.cli.options import FILES, PATH, refuse, seed_option
+from vocoder.registry import unknown_name
+
+RECORDINGS, PICTURES = "Recordings", "Pictures"
 
 
-@click.command()
-@click.argument("dataset", metavar="{ljspeech|wavs|IMAGES}")
-@click.option("--source", required=True, type=click.Path(path_type=Path), help="Files to read.")
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="The folder to make.")
-@click.option("--preset", default="tacotron2-22k", show_default=True, help="See `vocoder presets`.")
-@click.option("--mels", type=click.Path(path_type=Path), help="A TTS model's, to fine-tune on.")
-@click.option("--test-clips", type=int, help="Clips held out; by default the corpus's own rule.")
-@seed_option("Of a random split.")
-@click.option("--jobs", type=int, help="Processes; by default one for each core.")
-@click.option("--strict", is_flag=True, help="Stop at the first bad file.")
-@click.option("--side", type=click.IntRange(1), help="Of image_folder: crop and scale to this.")
+@command(example="vocoder preprocess wavs --source recordings/ --out data/mine")
+@argument(
+    "dataset",
+    "How the files are read: ljspeech or wavs for recordings, the name of an image set that is to "
+    "be stored as arrays, such as image_folder, or a reader of your own (--plugin).",
+)
+@option("--source", group=FILES, required=True, type=PATH, help="Read the files in this folder.")
+@option("--out", group=FILES, required=True, type=PATH, help="Write the corpus to this folder.")
+@option(
+    "--preset",
+    group=RECORDINGS,
+    default="tacotron2-22k",
+    show_default=True,
+    help="Compute mels by this recipe; `vocoder presets` lists them.",
+)
+@option(
+    "--mels",
+    group=RECORDINGS,
+    type=PATH,
+    help="Take the mels in this folder, which a text-to-mel model made of the same clips, to "
+    "fine-tune a voice on.",
+)
+@option(
+    "--test-clips",
+    group=RECORDINGS,
+    type=int,
+    help="Hold out this many clips for the test; by default the reader decides.",
+)
+@seed_option(RECORDINGS, "Draw the test clips by this number, where they are drawn at random.")
+@option(
+    "--jobs",
+    group=RECORDINGS,
+    type=int,
+    help="Work in this many processes; by default in one for each core.",
+)
+@option(
+    "--strict",
+    group=RECORDINGS,
+    is_flag=True,
+    help="Stop at the first file that cannot be used, instead of leaving it out.",
+)
+@option(
+    "--side",
+    group=PICTURES,
+    type=click.IntRange(1),
+    help="Crop and scale the pictures of image_folder to squares of this many pixels a side.",
+)
 @click.pass_context
 def preprocess(
     context: click.Context,
@@ -35,11 +74,13 @@ def preprocess(
     strict: bool,
     side: int | None,
 ) -> int:
-    """Turn recordings into a corpus of mels and audio, or images into arrays, to train on.
+    """Turn recordings or pictures into data to train on.
 
-    ljspeech reads metadata.csv and wavs/; wavs takes every recording below a folder. A run that was
-    stopped is continued by the same command. Exits with 1 if files were left out. IMAGES is a set
-    too large to be read anew at every start, as imagenet32 is, or image_folder.
+    Recordings become a corpus of mels and audio: the reader ljspeech takes a folder with
+    metadata.csv and wavs/, and wavs takes every recording below a folder. Pictures become arrays,
+    which is needed only where they are too many to be read anew at every start.
+
+    The same command continues a run that was stopped. The exit code is 1 if files were left out.
     """
     from vocoder.data.images.reader import IMAGE_SETS
     from vocoder.data.speech.reader import DATASETS
@@ -55,9 +96,7 @@ def preprocess(
         click.echo(prepare_images(dataset, source, out, side=side))
         return 0
     if dataset not in DATASETS.names():
-        known = [*DATASETS.names(), *IMAGE_SETS.names()]
-        hint = suggest(dataset, known) or f"; known: {', '.join(known)}"
-        raise click.UsageError(f"no data set {dataset!r}{hint}")
+        raise unknown_name("data set", dataset, [*DATASETS.names(), *IMAGE_SETS.names()])
     from vocoder.data.speech.preprocess import preprocess as run
 
     refuse(context, ("side",), f"is for images; {dataset} holds recordings")
@@ -78,15 +117,40 @@ def preprocess(
     return 1 if report.failures else 0
 
 
-@click.command("convert-mel")
-@click.argument("inputs", nargs=-1, required=True, metavar="IN...")
-@click.option("-o", "--out", required=True, help="A .npz, .safetensors or .npy file, or a folder.")
-@click.option("--from", "origin", metavar="PRESET", help="By default what each mel says.")
-@click.option("--to", "target", required=True, metavar="PRESET", help="The preset wanted.")
+@command("convert-mel", example="vocoder convert-mel mels/ -o converted/ --to nanoflow-db-22k")
+@argument(
+    "inputs",
+    "Mel files (.npy, .npz, .pt, .safetensors), or folders of them.",
+    nargs=-1,
+    required=True,
+    metavar="IN...",
+)
+@option(
+    "-o",
+    "--out",
+    group=FILES,
+    required=True,
+    help="Write to this .npz, .safetensors or .npy file, or into this folder.",
+)
+@option(
+    "--from",
+    "origin",
+    group=FILES,
+    metavar="PRESET",
+    help="The mels were made with this preset; by default with the one that their file names.",
+)
+@option(
+    "--to",
+    "target",
+    group=FILES,
+    required=True,
+    metavar="PRESET",
+    help="Convert to this preset; `vocoder presets` lists them.",
+)
 def convert_mel(inputs: tuple[str, ...], out: str, origin: str | None, target: str) -> None:
-    """Convert mels from one preset to another, where that is exact.
+    """Convert mels to another preset, where that is exact.
 
-    .npz and .safetensors files say which preset they are of, and a folder is filled with .npz.
+    Files of .npz and .safetensors name the preset that they are of. A folder is filled with .npz.
     """
     from vocoder.mel.files import WRITTEN_SUFFIXES
     from vocoder.mel.presets import get_preset
@@ -103,9 +167,9 @@ def convert_mel(inputs: tuple[str, ...], out: str, origin: str | None, target: s
     )
 
 
-@click.command()
+@command(example="vocoder presets")
 def presets() -> None:
-    """List the mel-spectrogram presets."""
+    """List the presets, the recipes of mel-spectrograms."""
     from vocoder.mel.presets import ALIASES, PRESETS
 
     columns = "{:<25} {:>6} {:>5} {:>5} {:>6}  {:<13} {:<6} {:<10} {:<12}  {}"

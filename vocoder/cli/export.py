@@ -7,19 +7,30 @@ from typing import Literal
 
 import click
 
+from vocoder.cli.help import argument, command, option
+from vocoder.cli.options import FILES, PATH, temperature_option
 
-@click.command()
-@click.argument("voice")
-@click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="A .onnx file.")
-@click.option("--temperature", type=float, default=1.0, show_default=True, help="Of the noise.")
-@click.option(
+GRAPH = "Graph"
+
+
+@command(example="vocoder export espeak-small -o espeak-small.onnx")
+@argument("voice", "A checkpoint file, a run folder, or the name of a shipped voice.")
+@option("-o", "--out", group=FILES, required=True, type=PATH, help="Write this .onnx file.")
+@temperature_option(GRAPH)
+@option(
     "--precision",
+    group=GRAPH,
     type=click.Choice(["fp32", "fp16"]),
     default="fp32",
     show_default=True,
-    help="fp16: half the file; float16 layers, float32 sums and audio.",
+    help="Store the layers in 32 or in 16 bits, which halves the file; sums and audio stay in 32.",
 )
-@click.option("--explicit-noise", is_flag=True, help="Noise is an input, not drawn in the graph.")
+@option(
+    "--explicit-noise",
+    group=GRAPH,
+    is_flag=True,
+    help="Make the noise a second input of the graph, instead of drawing it within.",
+)
 def export(
     voice: str,
     out: Path,
@@ -27,10 +38,10 @@ def export(
     precision: Literal["fp32", "fp16"],
     explicit_noise: bool,
 ) -> None:
-    """Write VOICE, a checkpoint, run folder or shipped voice, as ONNX: mel to audio.
+    """Write a voice as an ONNX graph, from mel to audio.
 
-    onnxruntime and sherpa-onnx (as a vocoder of the type hifigan) run the file. Before it appears,
-    its audio is compared with the voice's own.
+    The programs onnxruntime and sherpa-onnx (as a vocoder of the type hifigan) run the file. Before
+    it appears, its audio is compared with the voice's own.
     """
     from vocoder.export.voice_file import export_onnx
     from vocoder.voice.load import load

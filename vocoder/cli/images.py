@@ -7,24 +7,51 @@ from typing import Literal
 
 import click
 
-from vocoder.cli.options import device_option, refuse, seed_option
-
-
-@click.command()
-@click.argument("model", type=click.Path(path_type=Path))
-@click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="A .png file.")
-@click.option(
-    "-n", "--count", type=click.IntRange(1), default=64, show_default=True, help="Images."
+from vocoder.cli.help import argument, command, option
+from vocoder.cli.options import (
+    FILES,
+    PATH,
+    device_option,
+    refuse,
+    seed_option,
+    temperature_option,
 )
-@click.option("--temperature", type=float, default=1.0, show_default=True, help="Of the noise.")
-@seed_option("Of the noise and the choice.")
-@click.option("--reconstruct", is_flag=True, help="Test images, each beside what comes back.")
-@click.option(
+
+PICTURE = "Picture"
+
+
+@command(example="vocoder sample runs/digits -o samples.png -n 16")
+@argument("model", "A checkpoint file or a run folder of an image model.", type=PATH)
+@option("-o", "--out", group=FILES, required=True, type=PATH, help="Write this .png file.")
+@option(
+    "--data",
+    group=FILES,
+    type=PATH,
+    help="Read the test images from here; sets that come with a library need no path.",
+)
+@option(
+    "-n",
+    "--count",
+    group=PICTURE,
+    type=click.IntRange(1),
+    default=64,
+    show_default=True,
+    help="Show this many images, or this many rows of interpolations.",
+)
+@option(
+    "--reconstruct",
+    group=PICTURE,
+    is_flag=True,
+    help="Show test images, each beside what comes back from its noise.",
+)
+@option(
     "--interpolate",
+    group=PICTURE,
     type=click.Choice(["linear", "spherical"]),
-    help="Rows from one test image to another, through the noise.",
+    help="Show rows that lead from one test image to another through their noise.",
 )
-@click.option("--data", type=click.Path(path_type=Path), help="Where the test images are.")
+@temperature_option(PICTURE)
+@seed_option(PICTURE, "Draw the noise, and choose the test images, by this number.")
 @device_option
 @click.pass_context
 def sample(
@@ -41,14 +68,14 @@ def sample(
 ) -> None:
     """Draw pictures from an image model into one PNG file.
 
-    Brightness has one fixed range, and a value that is not finite shows in magenta.
+    The range of brightness is fixed, and a value that is not finite shows in magenta.
     """
     from vocoder.images.sampling import sample_grid
 
     if reconstruct and interpolate is not None:
         raise click.UsageError("--reconstruct, --interpolate: choose one")
     if reconstruct or interpolate is not None:
-        refuse(context, ("temperature",), "is of samples, not of test images")
+        refuse(context, ("temperature",), "changes samples, and test images are not sampled")
     else:
         refuse(context, ("data",), "is for --reconstruct and --interpolate; samples need none")
     report = sample_grid(

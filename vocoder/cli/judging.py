@@ -1,164 +1,115 @@
-"""Commands that measure: evaluate, compare, benchmark."""
+"""Commands that measure: evaluate, compare, evaluate-images, benchmark."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import click
 
-from vocoder.cli.options import device_option, print_table, refuse, seed_option
-
-if TYPE_CHECKING:
-    from vocoder.judging.comparison import Comparison
-
-
-_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
-_REPORT = click.option(
-    "--report",
-    type=click.Path(path_type=Path),
-    help="Write an HTML page to look at and listen to, as report.html.",
+from vocoder.cli.help import argument, command, option
+from vocoder.cli.options import (
+    FILES,
+    PATH,
+    SOUND,
+    device_option,
+    print_table,
+    seed_option,
+    temperature_option,
 )
-_EXAMPLES = click.option(
-    "--examples",
-    type=click.IntRange(0),
-    default=8,
-    show_default=True,
-    help="Clips with sound in the report, the worst ones.",
+
+OUTPUT, PICTURES, DISTANCE, MEASURED = "Output", "Pictures", "Fréchet distance", "Measurements"
+_JSON = option(
+    "--json", "as_json", group=OUTPUT, is_flag=True, help="Print JSON instead of a table."
 )
 
 
-@click.command()
-@click.argument("model")
-@click.option("--data", type=click.Path(path_type=Path), help="From `preprocess`, or the images.")
-@seed_option("Of the noise.")
-@device_option
-@click.option("--clips", type=click.IntRange(1), help="Score so many test clips; by default all.")
-@click.option("--temperature", type=float, default=1.0, show_default=True, help="Of the noise.")
-@_JSON
-@_REPORT
-@_EXAMPLES
-@click.option("--images", type=click.IntRange(1), help="Score so many test images; or all.")
-@click.option(
-    "--draws", type=click.IntRange(1), default=1, show_default=True, help="Dequantisations of each."
+def _clip_options(judge: Callable[..., Any]) -> Callable[..., Any]:
+    """Add what is common to the commands that judge voices by test clips."""
+    for add in reversed(
+        (
+            option(
+                "--data",
+                group=FILES,
+                required=True,
+                type=PATH,
+                help="Score the test clips of the corpus that `vocoder preprocess` made here.",
+            ),
+            option(
+                "--clips",
+                group=FILES,
+                type=click.IntRange(1),
+                help="Score only this many test clips, the first ones; by default all.",
+            ),
+            temperature_option(SOUND),
+            seed_option(SOUND, "Draw the noise by this number."),
+            _JSON,
+            option(
+                "--report",
+                group=OUTPUT,
+                type=PATH,
+                help="Write an HTML page to look at and listen to, such as report.html.",
+            ),
+            option(
+                "--examples",
+                group=OUTPUT,
+                type=click.IntRange(0),
+                default=8,
+                show_default=True,
+                help="Put the sound of this many clips into the report, the worst ones.",
+            ),
+            device_option,
+        )
+    ):
+        judge = add(judge)
+    return judge
+
+
+@command(example="vocoder evaluate espeak-small --data data/mine --report report.html")
+@argument("voice", "A checkpoint file, a run folder, a shipped voice, griffin-lim or recording.")
+@_clip_options
+def evaluate(voice: str, **settings: Any) -> None:
+    """Score a voice on the test clips of a corpus.
+
+    The figures are the likelihood of the recordings, and how near copy synthesis comes to them.
+    Image models are scored by `vocoder evaluate-images`.
+    """
+    _judge((voice,), **settings)
+
+
+@command(example="vocoder compare runs/mine griffin-lim --data data/mine --clips 20")
+@argument(
+    "voices",
+    "Checkpoint files, run folders, shipped voices, griffin-lim, or recording for the recordings "
+    "themselves, which are ideal.",
+    nargs=-1,
+    required=True,
+    metavar="VOICE...",
 )
-@click.option("--samples", type=click.IntRange(2), help="Compare so many by Fréchet distance.")
-@click.option(
-    "--extractor",
-    type=click.Path(path_type=Path),
-    help="TorchScript file of its features; the code in it is run.",
-)
-@click.option("--statistics", type=click.Path(path_type=Path), help="Compare with this .npz.")
-@click.option("--save-statistics", type=click.Path(path_type=Path), help="Write the images' .npz.")
-@click.pass_context
-def evaluate(
-    context: click.Context,
-    model: str,
-    data: Path | None,
-    seed: int,
-    device: str | None,
+@_clip_options
+def compare(voices: tuple[str, ...], **settings: Any) -> None:
+    """Score voices side by side on the same test clips."""
+    _judge(voices, **settings)
+
+
+def _judge(
+    voices: tuple[str, ...],
+    data: Path,
     clips: int | None,
     temperature: float,
+    seed: int,
     as_json: bool,
     report: Path | None,
     examples: int,
-    images: int | None,
-    draws: int,
-    samples: int | None,
-    extractor: Path | None,
-    statistics: Path | None,
-    save_statistics: Path | None,
+    device: str | None,
 ) -> None:
-    """Score a voice, griffin-lim or an image model on test clips or test images.
-
-    For voices: --clips, --temperature, --report, --examples. For image models: --images, --draws,
-    and a Fréchet distance by --samples, --extractor, --statistics or --save-statistics. Bits/dim of
-    different data sets, variants or shapes do not compare.
-    """
     import json
 
-    from vocoder import checkpoint
-    from vocoder.judging.comparison import RECORDING, finite_or_none
-    from vocoder.voice import catalogue
-
-    untrained = (catalogue.GRIFFIN_LIM, RECORDING)
-    if model not in untrained and checkpoint.is_of_images(catalogue.find_voice(model)):
-        from vocoder.judging.images import evaluate_images
-
-        of_voices = ("clips", "temperature", "report", "examples")
-        refuse(context, of_voices, f"is for voices; {model} is a model of images")
-        figures = evaluate_images(
-            model,
-            data,
-            n_images=images,
-            n_draws=draws,
-            n_samples=samples,
-            extractor=extractor,
-            statistics=statistics,
-            save_statistics=save_statistics,
-            seed=seed,
-            device=device,
-        )
-        if as_json:
-            plain = {
-                name: finite_or_none(value) if isinstance(value, float) else value
-                for name, value in figures.items()
-            }
-            click.echo(json.dumps(plain, indent=1, allow_nan=False))
-        else:
-            print_table(figures.items())
-    else:
-        from vocoder.judging.voices import evaluate as run
-
-        options = ("images", "draws", "samples", "extractor", "statistics", "save_statistics")
-        refuse(context, options, f"is for models of images; {model} is a voice")
-        if data is None:
-            raise click.UsageError("--data: missing; give the corpus that `preprocess` made")
-        result = run(
-            model,
-            data,
-            n_clips=clips,
-            temperature=temperature,
-            seed=seed,
-            device=device,
-            report=report,
-            n_examples=examples,
-        )
-        _print(result, as_json)
-
-
-@click.command()
-@click.argument("voice", nargs=-1, required=True, metavar="VOICE...")
-@click.option(
-    "--data", required=True, type=click.Path(path_type=Path), help="The corpus of `preprocess`."
-)
-@seed_option("Of the noise.")
-@device_option
-@click.option("--clips", type=click.IntRange(1), help="Score so many test clips; by default all.")
-@click.option("--temperature", type=float, default=1.0, show_default=True, help="Of the noise.")
-@_JSON
-@_REPORT
-@_EXAMPLES
-def compare(
-    voice: tuple[str, ...],
-    data: Path,
-    seed: int,
-    device: str | None,
-    clips: int | None,
-    temperature: float,
-    as_json: bool,
-    report: Path | None,
-    examples: int,
-) -> None:
-    """Score voices side by side on the same test clips.
-
-    VOICE is a checkpoint, a run folder, a shipped voice, griffin-lim, or recording for the
-    recordings themselves, which are ideal.
-    """
     from vocoder.judging.voices import compare as run
 
     result = run(
-        voice,
+        voices,
         data,
         n_clips=clips,
         temperature=temperature,
@@ -167,37 +118,157 @@ def compare(
         report=report,
         n_examples=examples,
     )
-    _print(result, as_json)
-
-
-def _print(result: Comparison, as_json: bool) -> None:
-    import json
-
     if as_json:
         click.echo(json.dumps(result.to_dict(), indent=1, allow_nan=False))
     else:
         click.echo(result.table())
 
 
-@click.command()
-@click.argument("model", required=False)
-@device_option
-@click.option(
-    "--seconds", multiple=True, type=float, default=(1.0, 10.0), show_default=True, help="Of audio."
+@command("evaluate-images", example="vocoder evaluate-images runs/digits --draws 10")
+@argument("model", "A checkpoint file or a run folder of an image model.")
+@option(
+    "--data",
+    group=FILES,
+    type=PATH,
+    help="Read the test images from here; sets that come with a library need no path.",
 )
-@click.option(
-    "--batch-size", multiple=True, type=int, default=(1, 16), show_default=True, help="At once."
+@option(
+    "--images",
+    group=PICTURES,
+    type=click.IntRange(1),
+    help="Score only this many test images, the first ones; by default all.",
 )
-@click.option(
-    "--crops", type=(int, int), default=(4, 16_000), show_default=True, help="Of a voice."
+@option(
+    "--draws",
+    group=PICTURES,
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Dequantise each test image this many times, and take the mean.",
 )
-@click.option("--budget", type=float, default=60.0, show_default=True, help="Seconds a line.")
+@seed_option(PICTURES, "Draw the noise by this number.")
+@option(
+    "--samples",
+    group=DISTANCE,
+    type=click.IntRange(2),
+    help="Compare this many samples with the test images; by default as many as there are images.",
+)
+@option(
+    "--extractor",
+    group=DISTANCE,
+    type=PATH,
+    help="Compare the features of this TorchScript file, whose code is run.",
+)
+@option(
+    "--statistics",
+    group=DISTANCE,
+    type=PATH,
+    help="Compare with the features in this .npz file, instead of those of the test images.",
+)
+@option(
+    "--save-statistics",
+    group=DISTANCE,
+    type=PATH,
+    help="Write the features of the test images to this .npz file.",
+)
 @_JSON
-@click.option(
-    "--kernels",
-    type=click.Path(path_type=Path, file_okay=False),
-    help="Check and time the GPU's kernels instead, into this folder; under ten minutes.",
+@device_option
+def evaluate_images(
+    model: str,
+    data: Path | None,
+    images: int | None,
+    draws: int,
+    seed: int,
+    samples: int | None,
+    extractor: Path | None,
+    statistics: Path | None,
+    save_statistics: Path | None,
+    as_json: bool,
+    device: str | None,
+) -> None:
+    """Score an image model on the test images of its data set.
+
+    The figure is bits/dim, which does not compare between data sets, variants or shapes. Any option
+    of the Fréchet distance adds that distance. Voices are scored by `vocoder evaluate`.
+    """
+    import json
+
+    from vocoder.judging.comparison import finite_or_none
+    from vocoder.judging.images import evaluate_images as run
+
+    figures = run(
+        model,
+        data,
+        n_images=images,
+        n_draws=draws,
+        n_samples=samples,
+        extractor=extractor,
+        statistics=statistics,
+        save_statistics=save_statistics,
+        seed=seed,
+        device=device,
+    )
+    if as_json:
+        plain = {
+            name: finite_or_none(value) if isinstance(value, float) else value
+            for name, value in figures.items()
+        }
+        click.echo(json.dumps(plain, indent=1, allow_nan=False))
+    else:
+        print_table(figures.items())
+
+
+@command(example="vocoder benchmark ljspeech/nanoflow-r64 --seconds 2 --batch-size 1")
+@argument(
+    "model",
+    "A checkpoint file, a run folder, a shipped voice or a recipe; by default the recipe "
+    "ljspeech/nanoflow-r64.",
+    required=False,
 )
+@option(
+    "--seconds",
+    group=MEASURED,
+    multiple=True,
+    type=float,
+    default=(1.0, 10.0),
+    show_default=True,
+    help="Speak utterances that are this many seconds long; may be given several times.",
+)
+@option(
+    "--batch-size",
+    group=MEASURED,
+    multiple=True,
+    type=int,
+    default=(1, 16),
+    show_default=True,
+    help="Make this many utterances or images at once; may be given several times.",
+)
+@option(
+    "--crops",
+    group=MEASURED,
+    type=(int, int),
+    default=(4, 16_000),
+    show_default=True,
+    metavar="NUMBER SAMPLES",
+    help="Train a voice on this many crops of this many samples in each step.",
+)
+@option(
+    "--budget",
+    group=MEASURED,
+    type=float,
+    default=60.0,
+    show_default=True,
+    help="Spend at most this many seconds on each line, and leave out what would take longer.",
+)
+@option(
+    "--kernels",
+    group=MEASURED,
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Check and time the kernels of a GPU instead, in under ten minutes, and write the "
+    "figures to this folder.",
+)
+@_JSON
+@device_option
 @click.pass_context
 def benchmark(
     context: click.Context,
@@ -210,12 +281,11 @@ def benchmark(
     as_json: bool,
     kernels: Path | None,
 ) -> None:
-    """Measure a checkpoint or a recipe's model on this machine; by default ljspeech/nanoflow-r64.
+    """Measure how fast a model is on this machine.
 
-    Of voices, the layer op, a training step (of --crops, a number and their length) and synthesis,
-    beside the plain reference path, the published inverse, Griffin-Lim, and what the machine's own
-    matrix product reaches. Of image models, a training step, with checkpointing too, and sampling,
-    both of --batch-size images.
+    A voice is timed in its layer op, a training step and synthesis. They stand beside the plain
+    reference path, the published inverse, Griffin-Lim, and the machine's own matrix product. An
+    image model is timed in a training step, with and without checkpointing, and in sampling.
     """
     import json
 

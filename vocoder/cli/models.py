@@ -8,21 +8,51 @@ from typing import TYPE_CHECKING, Any, cast
 import click
 
 import vocoder
-from vocoder.cli.options import device_option, print_table
+from vocoder.cli.help import argument, command, option
+from vocoder.cli.options import FILES, PATH, device_option, print_table
 
 if TYPE_CHECKING:
     from vocoder.checkpoint import Checkpoint
 
+TRAINING = "Training"
 
-@click.command()
-@click.argument("recipe")
-@click.option("--data", type=click.Path(path_type=Path), help="From `preprocess`, or the images.")
-@click.option("--run-dir", required=True, type=click.Path(path_type=Path), help="Results go here.")
-@click.option(
-    "-o", "--override", "overrides", multiple=True, metavar="KEY=VALUE", help="As train.lr=1e-4."
+
+@command(example="vocoder train tiny/nanoflow --data data/mine --run-dir runs/mine")
+@argument("recipe", "The name of a shipped recipe (`vocoder recipes` lists them), or a YAML file.")
+@option(
+    "--data",
+    group=FILES,
+    type=PATH,
+    help="Train on the corpus that `vocoder preprocess` made here, or on the images that lie here.",
 )
-@click.option("--resume", is_flag=True, help="Continue the run in RUN_DIR, bit for bit.")
-@click.option("--init-from", type=click.Path(path_type=Path), help="Start from these weights.")
+@option(
+    "--run-dir",
+    group=FILES,
+    required=True,
+    type=PATH,
+    help="Write checkpoints and logs to this folder.",
+)
+@option(
+    "--init-from",
+    group=FILES,
+    type=PATH,
+    help="Start from the weights of this checkpoint, as step 0 of a new run.",
+)
+@option(
+    "--resume",
+    group=TRAINING,
+    is_flag=True,
+    help="Continue the run in the run folder, bit for bit as if it had never stopped.",
+)
+@option(
+    "-o",
+    "--override",
+    "overrides",
+    group=TRAINING,
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Set a value of the recipe, such as train.lr=1e-4; may be given several times.",
+)
 @device_option
 def train(
     recipe: str,
@@ -33,9 +63,10 @@ def train(
     init_from: Path | None,
     device: str | None,
 ) -> None:
-    """Train a voice or an image model by a recipe, shipped (see `vocoder recipes`) or a YAML file.
+    """Train a voice or an image model by a recipe.
 
-    Ctrl-C saves and stops; --resume goes on. Several GPUs: torchrun … -m vocoder train …
+    Ctrl-C saves a checkpoint and stops; the same command with --resume goes on. To use several
+    GPUs, put `torchrun --nproc-per-node N -m` before the command.
     """
     from vocoder.recipe import load_recipe
     from vocoder.training.trainer import Trainer
@@ -51,24 +82,31 @@ def train(
     click.echo(trainer.fit())
 
 
-@click.command("import")
-@click.argument("checkpoint", type=click.Path(path_type=Path))
-@click.option("--config", required=True, type=click.Path(path_type=Path), help="Its JSON.")
-@click.option(
-    "-o", "--out", required=True, type=click.Path(path_type=Path), help="The checkpoint to make."
+@command("import", example="vocoder import nanoflow.pt --config config.json -o voice.safetensors")
+@argument("checkpoint", "The file that the published code wrote.", type=PATH)
+@option(
+    "--config",
+    group=FILES,
+    required=True,
+    type=PATH,
+    help="Read the model's configuration from this JSON file, which came with the checkpoint.",
 )
+@option("-o", "--out", group=FILES, required=True, type=PATH, help="Write this checkpoint file.")
 def import_(checkpoint: Path, config: Path, out: Path) -> None:
-    """Make a checkpoint of one of the published NanoFlow, WaveFlow or mAR-SCF code."""
+    """Convert a checkpoint of a model's published code.
+
+    Those of the published NanoFlow, WaveFlow and mAR-SCF are told apart by their tensors.
+    """
     from vocoder.official.importing import import_official_file
 
     model = import_official_file(checkpoint, config, out)
     click.echo(f"{out}: {type(model).__name__}, {model.n_parameters():,} parameters")
 
 
-@click.command()
-@click.argument("name", required=False)
+@command(example="vocoder recipes ljspeech/nanoflow")
+@argument("name", "The recipe to print; by default all are listed.", required=False)
 def recipes(name: str | None) -> None:
-    """List the shipped recipes, or print the one called NAME."""
+    """List the shipped recipes, or print one of them."""
     from vocoder.recipe import list_recipes, load_recipe, recipe_path
 
     if name is not None:
@@ -77,10 +115,14 @@ def recipes(name: str | None) -> None:
         print_table((recipe, load_recipe(recipe).description) for recipe in list_recipes())
 
 
-@click.command()
-@click.argument("voice", required=False)
+@command(example="vocoder info espeak-small")
+@argument(
+    "voice",
+    "A checkpoint file, a run folder or a shipped voice; by default this installation.",
+    required=False,
+)
 def info(voice: str | None) -> None:
-    """Describe a voice or image model, or without one this installation."""
+    """Describe a voice, an image model or this installation."""
     from vocoder.voice import catalogue
 
     if voice is None:
@@ -88,7 +130,10 @@ def info(voice: str | None) -> None:
 
         import torch
 
+        from vocoder.data.images.reader import IMAGE_SETS
+        from vocoder.data.speech.reader import DATASETS
         from vocoder.device import resolve_device
+        from vocoder.registry import MODELS
 
         default, reason = catalogue.default_voice()
         gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
@@ -100,6 +145,9 @@ def info(voice: str | None) -> None:
             "default device": resolve_device(None),
             "voices": ", ".join(catalogue.voice_names()),
             "default voice": f"{default} ({reason})",
+            "models": ", ".join(MODELS.names()),
+            "corpora": ", ".join(DATASETS.names()),
+            "image sets": ", ".join(IMAGE_SETS.names()),
         }
     elif voice == catalogue.GRIFFIN_LIM:
         table = {

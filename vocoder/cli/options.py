@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import click
 
+from vocoder.cli.help import option
 from vocoder.seeds import check_seed
+
+PATH = click.Path(path_type=Path)
+# Headings of the help that several commands have.
+FILES, SOUND, COMPUTING = "Files", "Sound", "Computing"
 
 
 class Size(click.ParamType):  # type: ignore[type-arg]
@@ -29,11 +35,27 @@ class Size(click.ParamType):  # type: ignore[type-arg]
 
 def device_option(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add --device."""
-    text = "cpu, cuda, cuda:1, …; by default a GPU where there is one."
-    return click.option("--device", help=text)(command)
+    return option(
+        "--device",
+        group=COMPUTING,
+        help="Compute on this device: cpu, cuda, cuda:1 and so on; "
+        "by default on a GPU where there is one.",
+    )(command)
 
 
-def seed_option(text: str, default: int | None = 0) -> Callable[..., Any]:
+def temperature_option(group: str) -> Callable[..., Any]:
+    """Return the decorator that adds --temperature."""
+    return option(
+        "--temperature",
+        group=group,
+        type=float,
+        default=1.0,
+        show_default=True,
+        help="Multiply the noise that the model draws from by this number.",
+    )
+
+
+def seed_option(group: str, text: str, default: int | None = 0) -> Callable[..., Any]:
     """Return the decorator that adds --seed."""
 
     def checked(context: click.Context, option: click.Parameter, seed: int | None) -> int | None:
@@ -41,8 +63,14 @@ def seed_option(text: str, default: int | None = 0) -> Callable[..., Any]:
             check_seed(seed)
         return seed
 
-    return click.option(
-        "--seed", type=int, default=default, show_default=True, callback=checked, help=text
+    return option(
+        "--seed",
+        group=group,
+        type=int,
+        default=default,
+        show_default=True,
+        callback=checked,
+        help=text,
     )
 
 

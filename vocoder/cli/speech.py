@@ -7,29 +7,90 @@ from typing import Literal
 
 import click
 
-from vocoder.cli.options import Size, device_option, refuse, seed_option
+from vocoder.cli.help import argument, command, option
+from vocoder.cli.options import (
+    COMPUTING,
+    FILES,
+    SOUND,
+    Size,
+    device_option,
+    refuse,
+    seed_option,
+    temperature_option,
+)
 
 
-@click.command()
-@click.argument("inputs", nargs=-1, required=True, metavar="IN...")
-@click.option("-o", "--out", required=True, help="A .wav file, a folder, or - for stdout.")
-@click.option("--voice", help="A checkpoint, a run folder, a shipped voice or griffin-lim.")
-@click.option("--preset", help="What the mels are made with, whatever they say.")
-@click.option("--temperature", type=float, default=1.0, show_default=True, help="Of the noise.")
-@seed_option("For the same audio again; by default fresh noise.", default=None)
-@click.option("--dtype", help="To compute in, such as float64; by default the backend's own.")
-@click.option("--backend", help="reference, cpu or triton; by default the fastest that can run.")
-@click.option("--memory", type=Size(), help="For an utterance on the CPU, such as 512MB.")
-@click.option(
+@command(example="vocoder synthesize mel.npz -o speech.wav")
+@argument(
+    "inputs",
+    "Mels (.npy, .npz, .pt, .safetensors), recordings (.wav, .flac, .ogg), folders of either, a "
+    "corpus of `vocoder preprocess`, a .txt list of files, or - for .npy on standard input.",
+    nargs=-1,
+    required=True,
+    metavar="IN...",
+)
+@option(
+    "-o",
+    "--out",
+    group=FILES,
+    required=True,
+    help="Write to this .wav file, into this folder, or to standard output if it is -.",
+)
+@option(
+    "--preset",
+    group=FILES,
+    help="The mels were made with this preset, whatever their files say.",
+)
+@option(
+    "--stream",
+    group=FILES,
+    type=click.Choice(["pcm", "wav"]),
+    help="Speak from standard input to standard output in this form, while the mel arrives.",
+)
+@option(
+    "--voice",
+    group=SOUND,
+    help="Speak with this checkpoint, run folder, shipped voice or griffin-lim.",
+)
+@temperature_option(SOUND)
+@seed_option(
+    SOUND,
+    "Draw the noise by this number, for the same audio again; by default it is fresh.",
+    default=None,
+)
+@option(
     "--denoise",
+    group=SOUND,
     type=click.FloatRange(0),
     default=0.0,
     metavar="STRENGTH",
-    help="Subtract the voice's own hum; 0.1 is mild.",
+    help="Subtract the voice's own hum with this strength; 0.1 is mild.",
 )
-@click.option("--batch-size", type=int, default=1, show_default=True, help="Utterances at once.")
-@click.option("--stream", type=click.Choice(["pcm", "wav"]), help="Speak while the mel arrives.")
+@option(
+    "--batch-size",
+    group=COMPUTING,
+    type=int,
+    default=1,
+    show_default=True,
+    help="Speak this many utterances at once.",
+)
 @device_option
+@option(
+    "--backend",
+    group=COMPUTING,
+    help="Compute by reference, cpu or triton; by default by the fastest that can run.",
+)
+@option(
+    "--dtype",
+    group=COMPUTING,
+    help="Compute in this type, such as float64; by default in the backend's own.",
+)
+@option(
+    "--memory",
+    group=COMPUTING,
+    type=Size(),
+    help="Plan with this much memory for an utterance on the CPU, such as 512MB.",
+)
 @click.pass_context
 def synthesize(
     context: click.Context,
@@ -47,14 +108,15 @@ def synthesize(
     stream: Literal["pcm", "wav"] | None,
     device: str | None,
 ) -> None:
-    """Turn mels, or recordings (copy synthesis), into WAV files.
+    """Turn mels into speech, or recordings by copy synthesis.
 
-    IN is a mel (.npy, .npz, .pt, .safetensors), a recording (.wav, .flac, .ogg), a folder of
-    either, a corpus from `preprocess`, a .txt list of files, or - for .npy on standard input.
-    "× real time" is seconds of audio made per second of computing, reading and writing left out.
+    Copy synthesis computes the mel of a recording and speaks it again.
+
+    The figure "× real time" is seconds of audio made in each second of computing; reading and
+    writing are left out.
 
     With --stream, pieces of one mel come as .npy arrays one after the other on standard input, and
-    go as raw 16-bit PCM, or as a WAV of unknown length, to standard output: IN and OUT are -.
+    go as raw 16-bit PCM, or as a WAV of unknown length, to standard output. Give - -o - for that.
     """
     from vocoder.mel.presets import get_preset
     from vocoder.synthesis.files import synthesize_files
@@ -71,10 +133,12 @@ def synthesize(
             raise click.UsageError(f"-o -: standard output takes one input, not {len(sources)}")
         outputs = [sys.stdout.buffer] if to_stdout else plan_outputs(sources, out)
     else:
-        refuse(context, ("batch_size",), "a stream is one utterance")
-        refuse(context, ("denoise",), "is for whole utterances, not for streams")
+        refuse(context, ("batch_size",), "has no meaning with --stream, which speaks one utterance")
+        refuse(context, ("denoise",), "is for whole utterances, and cannot be used with --stream")
         if inputs != (STANDARD_STREAM,) or not to_stdout:
-            raise click.UsageError("--stream: from standard input to standard output; give - -o -")
+            raise click.UsageError(
+                "--stream: works from standard input to standard output; give - -o -"
+            )
     stated = None if preset is None else get_preset(preset)
     name, reason = (voice, None) if voice is not None else default_voice()
     speaker = load(name, device=device, dtype=dtype, backend=backend, memory=memory)

@@ -12,12 +12,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from vocoder import checkpoint
 from vocoder.data.images.dequantise import noisy_images, quantise
 from vocoder.data.images.description import shape_text
 from vocoder.data.images.sets import Images
 from vocoder.errors import VocoderError
 from vocoder.images.sampling import BATCH_SIZE, ImageModel
 from vocoder.judging.bits_per_dim import bits_per_dim, inversion_error
+from vocoder.judging.comparison import RECORDING
 from vocoder.judging.frechet import (
     Extractor,
     Gaussian,
@@ -29,6 +31,7 @@ from vocoder.judging.frechet import (
     read_statistics,
     write_statistics,
 )
+from vocoder.voice.catalogue import voice_names
 
 log = logging.getLogger("vocoder")
 LARGEST_INVERSION_ERROR = 1e-3  # a quarter of the distance between two of 256 values
@@ -77,6 +80,8 @@ def evaluate_images(
     for name, count in (("images", n_images), ("draws", n_draws), ("samples", n_samples)):
         if count is not None and count < 1:
             raise VocoderError(f"{name} {count}: must be at least 1")
+    if str(path) in (RECORDING, *voice_names()) or not checkpoint.is_of_images(path):
+        raise VocoderError(f"{path}: is a voice, not an image model; `vocoder evaluate` scores it")
     model = ImageModel(path, device)
     images = model.images.open(None if data is None else Path(data))
     if model.images.fingerprint not in ("", images.fingerprint):

@@ -18,6 +18,7 @@ import numpy.typing as npt
 import torch
 from tqdm import tqdm
 
+from vocoder import checkpoint
 from vocoder.data.speech.corpus import Corpus, Utterance
 from vocoder.errors import VocoderError
 from vocoder.files.atomic import atomic_path
@@ -26,7 +27,7 @@ from vocoder.judging.comparison import FIGURES, RECORDING, Comparison, VoiceScor
 from vocoder.judging.likelihood import clip_likelihood
 from vocoder.judging.report import Example, render_report
 from vocoder.mel.presets import MelPreset, preset_difference
-from vocoder.voice.catalogue import GRIFFIN_LIM
+from vocoder.voice.catalogue import GRIFFIN_LIM, find_voice
 from vocoder.voice.flow import FlowVocoder
 from vocoder.voice.griffin_lim import GriffinLimVocoder
 from vocoder.voice.load import load
@@ -40,32 +41,8 @@ _LIBRARIES = {"stoi": "pystoi", "pesq": "pesq"}
 _Metric = Callable[[npt.NDArray[np.float64], npt.NDArray[np.float64], int], float]
 
 
-def evaluate(
-    voice: str | Path,
-    data: str | Path,
-    *,
-    n_clips: int | None = None,
-    temperature: float = 1.0,
-    seed: int = 0,
-    device: str | None = None,
-    report: str | Path | None = None,
-    n_examples: int = 8,
-) -> Comparison:
-    """Score one voice on test clips: `compare` with nothing to compare with."""
-    return compare(
-        [voice],
-        data,
-        n_clips=n_clips,
-        temperature=temperature,
-        seed=seed,
-        device=device,
-        report=report,
-        n_examples=n_examples,
-    )
-
-
 def compare(
-    voices: Sequence[str | Path],
+    voices: str | Path | Sequence[str | Path],
     data: str | Path,
     *,
     n_clips: int | None = None,
@@ -80,8 +57,8 @@ def compare(
     Clips are worked one at a time, so that memory does not grow with the corpus.
 
     Args:
-        voices: each a checkpoint, run folder, shipped voice, "griffin-lim", or "recording" for the
-            recordings themselves, which are ideal.
+        voices: One or several: a checkpoint file, a run folder, a shipped voice, "griffin-lim", or
+            "recording" for the recordings themselves, which are ideal.
         data: a folder that `vocoder preprocess` made.
         n_clips: how many test clips, the first in order; None takes all.
         temperature: of the noise in copy synthesis.
@@ -177,8 +154,8 @@ def _page(report: str | Path | None) -> Iterator[Path | None]:
         yield temporary
 
 
-def _different_names(voices: Sequence[str | Path]) -> list[str]:
-    names = [str(voice) for voice in voices]
+def _different_names(voices: str | Path | Sequence[str | Path]) -> list[str]:
+    names = [str(v) for v in ([voices] if isinstance(voices, str | Path) else voices)]
     if not names:
         raise VocoderError("voices: none named; give one or more")
     for name, count in Counter(names).items():
@@ -193,6 +170,10 @@ def _load(name: str, corpus: Corpus, data: str | Path, device: str | None) -> Vo
         return None
     if name == GRIFFIN_LIM:
         return GriffinLimVocoder(corpus.preset, device=device)
+    if checkpoint.is_of_images(find_voice(name)):
+        raise VocoderError(
+            f"{name}: is an image model, not a voice; `vocoder evaluate-images` scores it"
+        )
     speaker = load(name, device=device)
     differences = preset_difference(corpus.preset, speaker.preset)
     if differences:
