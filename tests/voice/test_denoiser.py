@@ -46,6 +46,9 @@ class HummingVoice(Vocoder):
         loudness = mel.mean(dim=1).exp().repeat_interleave(self.hop_length, dim=1)
         return loudness * noise + hum(n_samples)
 
+    def to(self, device):
+        return self
+
     def _start_stream(self, temperature, seed, block_frames, overlap_frames):
         raise VocoderError("humming: speaks whole utterances alone")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import pickle
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from vocoder.device import check_dtype
 from vocoder.errors import VocoderError
 from vocoder.mel.griffin_lim import GriffinLim
 from vocoder.mel.presets import get_preset
+from vocoder.mel.spectrogram import MelSpectrogram
 from vocoder.voice.catalogue import default_voice
 from vocoder.voice.flow import FlowVocoder
 from vocoder.voice.griffin_lim import GriffinLimVocoder
@@ -325,3 +327,34 @@ def test_griffin_lim_has_no_backend_and_no_budget():
 def test_load_suggests_a_name():
     with pytest.raises(VocoderError, match=r"'griffin-lin'.*did you mean 'griffin-lim'\?"):
         load("griffin-lin")
+
+
+# ---- as an object ----
+
+
+@pytest.mark.parametrize("name", ["nanoflow", "griffin-lim"])
+def test_a_voice_can_be_pickled_called_moved_and_looked_at(name: str) -> None:
+    own = GriffinLimVocoder(n_iter=2, device="cpu") if name == "griffin-lim" else VOICES[name]
+    mel = some_mel(5)
+    expected = own.synthesize(mel, seed=1)
+    for twin in (pickle.loads(pickle.dumps(own)), own.to("cpu")):
+        assert torch.equal(twin(mel, seed=1), expected)
+        assert repr(twin) == repr(own)
+    assert torch.equal(own.synthesize(mel, seed=1), expected)
+    for word in (own.name, "tacotron2-22k", "22050 Hz", "float32", "cpu"):
+        assert word in repr(own)
+
+
+def test_arrays_give_arrays_and_tensors_tensors() -> None:
+    voice = VOICES["nanoflow"]
+    audio = 0.1 * torch.randn(1024, generator=torch.Generator().manual_seed(0))
+    for function in (voice.mel, MelSpectrogram(voice.preset), lambda x: voice.vocode(x, seed=0)):
+        from_array = function(audio.numpy())
+        assert isinstance(from_array, np.ndarray)
+        np.testing.assert_array_equal(from_array, function(audio).numpy())
+
+
+def test_integer_audio_is_refused() -> None:
+    """It would be heard 32768 times too loud."""
+    with pytest.raises(VocoderError, match="divide 16-bit samples by 32768"):
+        VOICES["nanoflow"].vocode(np.ones(1024, np.int16))

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import functools
 import math
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -30,24 +32,30 @@ class MelSpectrogram(nn.Module):
         super().__init__()
         self.preset = get_preset(preset) if isinstance(preset, str) else preset
 
-    def forward(self, audio: Tensor) -> Tensor:
-        """Compute the mel-spectrogram; differentiable.
+    def forward(self, audio: Tensor | npt.NDArray[Any]) -> Tensor | npt.NDArray[Any]:
+        """Compute the mel-spectrogram; differentiable for tensors.
 
         Args:
-            audio: (B, N) or (N,), full scale ±1, at the preset's sample rate. Half precision is
-                computed, and returned, in float32.
+            audio: Samples (B, N) or (N,) of full scale ±1, at the preset's sample rate, as a tensor
+                or an array. Half precision is computed, and returned, in float32.
 
         Returns:
-            (B, M, F) or (M, F), with F = `preset.n_frames(N)`.
+            The mel (B, M, F) or (M, F), with F = `preset.n_frames(N)`; an array where `audio` is
+            one.
 
         Raises:
-            VocoderError: the audio is no floating-point tensor of that shape, or too short.
+            VocoderError: the audio does not hold floats of that shape, or is too short.
         """
+        if isinstance(audio, np.ndarray):
+            return self._mel(torch.from_numpy(np.ascontiguousarray(audio))).numpy()
+        return self._mel(audio)
+
+    def _mel(self, audio: Tensor) -> Tensor:
         preset = self.preset
         if not audio.is_floating_point():
             raise VocoderError(f"audio: is {audio.dtype}; scale it to floats in [-1, 1]")
         if audio.ndim == 1:
-            return self(audio[None])[0]
+            return self._mel(audio[None])[0]
         if audio.ndim != 2:
             raise VocoderError(f"audio: has shape {tuple(audio.shape)}; expected (B, N) or (N,)")
         n_batch, n_samples = audio.shape

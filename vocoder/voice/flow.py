@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from vocoder.device import check_dtype, resolve_device
 from vocoder.errors import VocoderError
 from vocoder.mel.presets import MelPreset
 from vocoder.models.families.voice import VoiceModel
@@ -52,8 +55,30 @@ class FlowVocoder(Vocoder):
                     f"{getattr(preset, field)} in its preset {preset.name}; the file is damaged"
                 )
         self.model = model.fold().to(self.device)
-        wanted = None if dtype is None else self.dtype
-        self.renderer = make_renderer(self.model, wanted, backend, memory)
+        self._wanted = (None if dtype is None else self.dtype, backend, memory)
+        self._make_renderer()
+
+    def to(self, device: str | torch.device) -> FlowVocoder:
+        """Return the same voice on another device; this one stays where it is."""
+        other = copy.copy(self)
+        other.device = resolve_device(device)
+        if other._wanted[0] is not None:
+            check_dtype(other.device, other._wanted[0])
+        other.model = copy.deepcopy(self.model).to(other.device)
+        other._make_renderer()
+        return other
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a copy in another process is made of: all but what renders."""
+        return {name: value for name, value in self.__dict__.items() if name != "renderer"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Become the voice of that state, and choose anew what renders."""
+        self.__dict__.update(state)
+        self._make_renderer()
+
+    def _make_renderer(self) -> None:
+        self.renderer = make_renderer(self.model, *self._wanted)
         self.dtype = self.renderer.dtype
 
     def _render(

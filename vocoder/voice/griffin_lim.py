@@ -37,6 +37,12 @@ class GriffinLimVocoder(Vocoder):
         super().__init__(preset, GRIFFIN_LIM, device, dtype)
         self._invert = GriffinLim(preset, n_iter=n_iter)
 
+    def to(self, device: str | torch.device) -> GriffinLimVocoder:
+        """Return the same voice on another device; this one stays where it is."""
+        return GriffinLimVocoder(
+            self.preset, n_iter=self._invert.n_iter, device=device, dtype=self.dtype
+        )
+
     def _render(
         self, mel: Tensor, frames: Tensor | None, temperature: float, seeds: Sequence[int]
     ) -> Tensor:

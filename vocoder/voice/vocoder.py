@@ -57,9 +57,30 @@ class Vocoder(ABC):
         check_dtype(self.device, self.dtype)
         self._mel = MelSpectrogram(preset)
 
+    def __repr__(self) -> str:
+        return (
+            f"{type(self).__name__}({self.name!r}, preset {self.preset.name}, "
+            f"{self.sample_rate} Hz, {str(self.dtype).removeprefix('torch.')} on {self.device})"
+        )
+
+    def __call__(self, mel: Any, lengths: Lengths | None = None, **settings: Any) -> Any:
+        """Do what `synthesize` does, with the same arguments."""
+        return self.synthesize(mel, lengths, **settings)
+
+    @abstractmethod
+    def to(self, device: str | torch.device) -> Vocoder:
+        """Return the same voice on another device; this one stays where it is.
+
+        Args:
+            device: The device to compute on, such as "cpu" or "cuda:1".
+
+        Raises:
+            VocoderError: there is no such device.
+        """
+
     @property
     def sample_rate(self) -> int:
-        """Hz."""
+        """Samples per second of the audio."""
         return self.preset.sample_rate
 
     @property
@@ -235,15 +256,61 @@ class Vocoder(ABC):
             f"frame {n_before + first}: NaN or infinite; mend the model that made it"
         )
 
+    @overload
+    def mel(self, audio: Tensor) -> Tensor: ...
+
+    @overload
+    def mel(self, audio: Array) -> npt.NDArray[np.float32]: ...
+
     @torch.inference_mode()
-    def mel(self, audio: Tensor | Array) -> Tensor:
-        """Return the mel (…, M, F) of audio (…, N) at the voice's sample rate, by its preset."""
-        return self._mel(torch.as_tensor(audio, dtype=torch.float32, device=self.device))
+    def mel(self, audio: Tensor | Array) -> Tensor | npt.NDArray[np.float32]:
+        """Return the mel of audio by the preset of the voice.
+
+        Args:
+            audio: Floats (N,) or (B, N) of full scale ±1, at the sample rate of the voice.
+
+        Returns:
+            The mel (M, F) or (B, M, F) in float32: a tensor on the voice's device, or an array
+            where `audio` is one.
+
+        Raises:
+            VocoderError: the audio is not of floats, not of that shape, or too short for a frame.
+        """
+        if not str(audio.dtype).removeprefix("torch.").startswith(("float", "bfloat")):
+            raise VocoderError(
+                f"audio: is {audio.dtype}, and a voice hears floats in [-1, 1]; divide 16-bit "
+                "samples by 32768"
+            )
+        samples = _as_tensor(audio)
+        mel = self._mel(samples.to(self.device, torch.float32))
+        return mel if isinstance(audio, Tensor) else mel.cpu().numpy()
+
+    @overload
+    def vocode(
+        self, audio: Tensor, *, temperature: float = 1.0, seed: int | None = None
+    ) -> Tensor: ...
+
+    @overload
+    def vocode(
+        self, audio: Array, *, temperature: float = 1.0, seed: int | None = None
+    ) -> npt.NDArray[np.float32]: ...
 
     def vocode(
         self, audio: Tensor | Array, *, temperature: float = 1.0, seed: int | None = None
-    ) -> Tensor:
-        """Copy synthesis: audio (N,) or (B, N) through its mel and back, F · hop_length samples."""
+    ) -> Tensor | npt.NDArray[np.float32]:
+        """Copy synthesis: turn audio into its mel and that into audio of F · hop_length samples.
+
+        Args:
+            audio: As `mel` takes it.
+            temperature: As `synthesize` takes it.
+            seed: As `synthesize` takes it.
+
+        Returns:
+            Audio (N,) or (B, N), a tensor or an array as `audio` is.
+
+        Raises:
+            VocoderError: what `mel` or `synthesize` refuses.
+        """
         return self.synthesize(self.mel(audio), temperature=temperature, seed=seed)
 
     @abstractmethod

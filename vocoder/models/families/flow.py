@@ -47,6 +47,8 @@ class FlowModel(nn.Module, ABC):
         for module in list(model.modules()):
             if parametrize.is_parametrized(module, "weight"):
                 parametrize.remove_parametrizations(module, "weight")
+                # It translates the names of weight norm, which is gone, and cannot be pickled.
+                module._load_state_dict_pre_hooks.clear()
         return model.eval().requires_grad_(False)
 
     def n_parameters(self, effective: bool = False) -> int:
