@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-import functools
 import re
 import shlex
 
 import click
 import pytest
-from commands import run_here
 
 from vocoder.cli import commands as group
 from vocoder.cli.help import Argument, Command, Option
 from vocoder.cli.plugin import PLUGIN_OPTION
 
 COMMANDS = pytest.mark.parametrize("name", list(group.commands))
-
-
-@pytest.fixture
-def run(capfdbinary):
-    return functools.partial(run_here, capfdbinary)
 
 
 def command_of(name: str) -> Command:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import itertools
 import json
 from pathlib import Path
@@ -11,7 +10,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 import yaml
-from commands import assert_one_error_line, run_apart, run_here
+from commands import assert_one_error_line, run_apart
 from helpers import make_corpus, write_tone
 
 MODEL = """
@@ -45,11 +44,6 @@ def read(source, test_clips, seed):
     return Listing(tuple(clips), "the first is the test")
 """
 _numbers = itertools.count()
-
-
-@pytest.fixture
-def run(capfdbinary):
-    return functools.partial(run_here, capfdbinary)
 
 
 @pytest.fixture
