@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import functools
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -30,3 +32,17 @@ def voice(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from voices import save_tiny_voice
 
     return save_tiny_voice(tmp_path_factory.mktemp("voice") / "tiny.safetensors")
+
+
+@pytest.fixture
+def forget_plugins(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Undo after the test what it registers, so that no law of another test meets it."""
+    from vocoder.data.images.reader import IMAGE_SETS
+    from vocoder.data.speech.reader import DATASETS
+    from vocoder.registry import MODELS, Registry
+
+    registries: list[Registry[Any]] = [MODELS, DATASETS, IMAGE_SETS]
+    for registry in registries:
+        registry.names()  # what the package registers is to stay
+        monkeypatch.setattr(registry, "_entries", dict(registry._entries))
+    monkeypatch.setattr(sys, "path", [*sys.path])

@@ -47,7 +47,7 @@ _numbers = itertools.count()
 
 
 @pytest.fixture
-def own_module(tmp_path):
+def own_module(tmp_path, forget_plugins):
     """Give a function that writes a module; its name serves one test, as a process knows it."""
 
     def write(text: str) -> tuple[Path, str]:

@@ -77,9 +77,20 @@ def test_one_short_file_is_all(path):
 # ---- the model keeps to the contract ----
 
 
-@pytest.fixture(scope="module")
-def recipe():
-    load_plugin(str(MODEL / "shimmer.py"))
+@pytest.fixture
+def load_own(monkeypatch, forget_plugins):
+    """Give a function that loads a plugin anew."""
+
+    def load(path):
+        monkeypatch.delitem(sys.modules, path.stem, raising=False)
+        load_plugin(str(path))
+
+    return load
+
+
+@pytest.fixture
+def recipe(load_own):
+    load_own(MODEL / "shimmer.py")
     return load_recipe(MODEL / "shimmer.yaml")
 
 
@@ -144,8 +155,8 @@ def test_it_has_no_graph_and_says_so(model, recipe, tmp_path):
 # ---- the reader ----
 
 
-def test_the_reader_names_what_it_cannot_use(tmp_path):
-    load_plugin(str(DATASET / "tsv_corpus.py"))
+def test_the_reader_names_what_it_cannot_use(load_own, tmp_path):
+    load_own(DATASET / "tsv_corpus.py")
     for name in ("a.wav", "b.wav", "c.wav"):
         (tmp_path / name).write_bytes(b"")
     lines = ["a.wav\ttrain", "b.wav\ttest", "c.wav\tdev", "a.wav\ttest", "none.wav\ttrain"]
