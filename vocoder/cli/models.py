@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("recipe")
+@click.argument("recipe", required=False)
 @click.option("--data", type=click.Path(path_type=Path), help="From `preprocess`, or the images.")
 @click.option("--run-dir", required=True, type=click.Path(path_type=Path), help="Results go here.")
 @click.option(
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 @click.option("--init-from", type=click.Path(path_type=Path), help="Start from these weights.")
 @device_option
 def train(
-    recipe: str,
+    recipe: str | None,
     data: Path | None,
     run_dir: Path,
     overrides: tuple[str, ...],
@@ -35,13 +35,19 @@ def train(
 ) -> None:
     """Train a voice or an image model by a recipe, shipped (see `vocoder recipes`) or a YAML file.
 
-    Ctrl-C saves and stops; --resume goes on. Several GPUs: torchrun … -m vocoder train …
+    Ctrl-C saves and stops; --resume goes on by the run's own settings, so that RECIPE may be left
+    out, and -o changes one from there on. Several GPUs: torchrun … -m vocoder train …
     """
     from vocoder.recipe import load_recipe
+    from vocoder.training.resume import recipe_to_resume
     from vocoder.training.trainer import Trainer
 
+    if recipe is None and not resume:
+        raise click.UsageError("name a recipe, see `vocoder recipes`; only --resume needs none")
     trainer = Trainer(
-        load_recipe(recipe, overrides),
+        recipe_to_resume(run_dir, recipe, overrides)
+        if resume or recipe is None
+        else load_recipe(recipe, overrides),
         data,
         run_dir,
         resume=resume,
