@@ -1,16 +1,16 @@
 """Checkpoints: one safetensors file that describes itself and can only name what it needs.
 
 The header holds one JSON text with the model's name and configuration, the mel preset and its
-fingerprint or a description of the images, the recipe, step and metrics. Tensors under `model.` are
-the weights to use (the averaged ones, if the training averages); those under `training.` serve only
-to resume.
+fingerprint or a description of the images, the recipe, what was changed of it during training, step
+and metrics. Tensors under `model.` are the weights to use (the averaged ones, if the training
+averages); those under `training.` serve only to resume.
 """
 
 from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,10 @@ _KEY = "vocoder"
 DataDescription = MelPreset | ImageDescription
 
 
+class DamagedFileError(VocoderError):
+    """A file that was a checkpoint, or was to become one, and is not whole."""
+
+
 @dataclass
 class TrainingState:
     """What resuming needs beyond the model: tensors, and plain values for the header."""
@@ -52,6 +56,7 @@ class Checkpoint:
     model_name: str
     data: DataDescription  # what the model was trained on: mels of a preset, or images
     recipe: dict[str, Any] | None
+    changes: list[dict[str, Any]]  # of the recipe, each with the step that it was made at
     step: int
     metrics: dict[str, float]
     versions: dict[str, str]
@@ -96,11 +101,22 @@ def save(
     data: DataDescription,
     *,
     recipe: Mapping[str, Any] | None = None,
+    changes: Sequence[Mapping[str, Any]] = (),
     step: int = 0,
     metrics: Mapping[str, float] | None = None,
     training: TrainingState | None = None,
 ) -> None:
     """Write a checkpoint; the file appears whole or not at all.
+
+    Args:
+        path: the file to make or to replace.
+        model: the model with the weights to use.
+        data: what the model was trained on.
+        recipe: what `Recipe.to_dict` gave.
+        changes: what was changed of the recipe during training, and at which steps.
+        step: optimiser steps that the weights have seen.
+        metrics: scores by name, of the latest evaluation.
+        training: what resuming needs; None for a checkpoint that is only used.
 
     Raises:
         OSError: the folder cannot be written to, or the disk is full.
@@ -112,6 +128,7 @@ def save(
         "config": to_dict(model.config),
         **_describe(data),
         "recipe": recipe,
+        "changes": [dict(change) for change in changes],
         "step": step,
         "metrics": dict(metrics or {}),
         "versions": {
@@ -177,7 +194,17 @@ def find_checkpoint(path: str | Path) -> Path:
 
 def newest_checkpoint(run_dir: Path) -> Path | None:
     """Return the training checkpoint of `run_dir` with the highest step, if there is one."""
-    return max(run_dir.glob("checkpoint-*.safetensors"), default=None)
+    return max(training_checkpoints(run_dir), default=None)
+
+
+def training_checkpoints(run_dir: Path) -> list[Path]:
+    """Return the training checkpoints of `run_dir` in the order of their steps."""
+    return sorted(run_dir.glob("checkpoint-*.safetensors"))
+
+
+def training_path(run_dir: Path, step: int) -> Path:
+    """Return where the training checkpoint of a step lies in `run_dir`."""
+    return run_dir / f"checkpoint-{step:09d}.safetensors"
 
 
 def load(path: str | Path, device: str | torch.device = "cpu") -> Checkpoint:
@@ -214,6 +241,7 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> Checkpoint:
         model_name=header["model"],
         data=data,
         recipe=header.get("recipe"),
+        changes=list(header.get("changes", [])),
         step=int(header.get("step", 0)),
         metrics=dict(header.get("metrics", {})),
         versions=dict(header.get("versions", {})),
@@ -244,7 +272,7 @@ def read_header(path: Path) -> dict[str, Any]:
         with safetensors.safe_open(path, framework="pt") as file:
             text = (file.metadata() or {}).get(_KEY)
     except safetensors.SafetensorError as error:
-        raise VocoderError(
+        raise DamagedFileError(
             f"{path}: not a whole safetensors file ({error}); copy it again"
         ) from None
     if text is None:
@@ -255,7 +283,7 @@ def read_header(path: Path) -> dict[str, Any]:
         header = json.loads(text)
         known = header["format"] == FORMAT
     except (ValueError, TypeError, KeyError):
-        raise VocoderError(f"{path}: the header is damaged; copy the file again") from None
+        raise DamagedFileError(f"{path}: the header is damaged; copy the file again") from None
     if not known:
         raise VocoderError(
             f"{path}: format {header['format']!r} is not {FORMAT}; upgrade vocoder to read it"
@@ -273,6 +301,11 @@ def read_tensors(path: Path, prefix: str, device: str | torch.device) -> dict[st
             for name in file.keys()  # noqa: SIM118 (not a dict)
             if name.startswith(prefix)
         }
+
+
+def first_non_finite(tensors: Mapping[str, Tensor]) -> str | None:
+    """Return the name of a tensor that holds an infinity or NaN, if there is one."""
+    return next((name for name, tensor in tensors.items() if not tensor.isfinite().all()), None)
 
 
 def check_tensors(expected: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> None:

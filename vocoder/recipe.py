@@ -13,6 +13,7 @@ import yaml
 from vocoder.config import ConfigError, from_dict, suggest, to_dict, unknown_key
 from vocoder.data.images.batches import Augmentation
 from vocoder.data.images.reader import IMAGE_SETS
+from vocoder.errors import reason
 from vocoder.mel.presets import MelPreset, get_preset
 from vocoder.models.families.voice import VoiceConfig
 from vocoder.registry import find_model
@@ -39,11 +40,13 @@ class TrainConfig:
     log_every: int = 50  # steps
     eval_every: int = 5_000  # steps
     save_every: int = 5_000  # steps
-    keep_last: int = 3  # checkpoints, besides the best
+    keep_last: int = 3  # checkpoints besides the best; 2 or more, since the newest may be bad
     max_bad_steps: int = 20  # non-finite steps in a row that end the run
 
     def __post_init__(self) -> None:
-        intervals = ("log_every", "eval_every", "save_every", "keep_last", "max_bad_steps")
+        if not self.keep_last >= 2:
+            raise ValueError(f"keep_last must be at least 2, got {self.keep_last}")
+        intervals = ("log_every", "eval_every", "save_every", "max_bad_steps")
         self._check_positive("steps", "batch_size", "lr", "lr_decay_steps", *intervals)
         for name in ("warmup_steps", "weight_decay", "grad_clip"):
             if not getattr(self, name) >= 0:
@@ -191,6 +194,13 @@ class VoiceRecipe(Recipe):
                 f"train.segment_length: {length} is not a multiple of {granule} samples, which "
                 f"the model wants; use {length // granule * granule or granule}"
             )
+        shortest = self.config.shortest_crop
+        if length < shortest:
+            raise ConfigError(
+                f"train.segment_length: {length} is too short for a model whose widest layer "
+                f"reaches over {shortest} samples, so that some of its weights would never be "
+                "trained; use longer crops or fewer layers (model.n_layers)"
+            )
 
     def _data_section(self) -> dict[str, Any]:
         return {"preset": self.preset.to_dict()}
@@ -235,6 +245,11 @@ def recipe_path(name_or_path: str | Path) -> Path:
         if not path.is_file():
             raise ConfigError(f"{path}: no such recipe file")
         return path
+    if path.suffix or path.exists():
+        raise ConfigError(
+            f"{path}: not a recipe, which is a YAML file (.yaml or .yml) or the name of a shipped "
+            "one, such as ljspeech/nanoflow; `vocoder recipes` lists them"
+        )
     names = list_recipes()
     if str(name_or_path) not in names:
         raise ConfigError(
@@ -250,18 +265,22 @@ def load_recipe(
     """Load a recipe by name or from a YAML file.
 
     Args:
-        name_or_path: such as "ljspeech/nanoflow" or "my.yaml".
-        overrides: "key.path=value" each, such as "train.lr=1e-4" or "model.channels=32".
+        name_or_path: the name of a shipped recipe, such as "ljspeech/nanoflow", or the path of a
+            YAML file, such as "my.yaml".
+        overrides: settings that take the place of the recipe's, each "key.path=value", such as
+            "train.lr=1e-4" or "model.channels=32".
 
     Raises:
-        ConfigError: no such recipe, not YAML, or an unknown or ill-fitting key.
+        ConfigError: no such recipe, not YAML, or an unknown, repeated or ill-fitting key.
     """
     path = recipe_path(name_or_path)
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeys)
+    except yaml.MarkedYAMLError as error:
+        line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise ConfigError(f"{path}{line}: not valid YAML: {error.problem}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        problem = " ".join(str(error).split())
-        raise ConfigError(f"{path}: not valid YAML: {problem}") from None
+        raise ConfigError(f"{path}: not valid YAML: {reason(error)}") from None
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: expected a mapping with the key `model`")
     for override in overrides:
@@ -269,6 +288,36 @@ def load_recipe(
     shipped = path.parent.parent == recipes_folder()
     name = f"{path.parent.name}/{path.stem}" if shipped else path.stem
     return Recipe.from_dict(values, name)
+
+
+def override_recipe(recipe: Recipe, overrides: Sequence[str]) -> VoiceRecipe | ImageRecipe:
+    """Return a recipe with some settings changed.
+
+    Args:
+        recipe: the recipe to start from; it stays as it is.
+        overrides: the settings to change, as those of `load_recipe`.
+
+    Raises:
+        ConfigError: an unknown or ill-fitting key.
+    """
+    values = recipe.to_dict()
+    for override in overrides:
+        _apply(values, override)
+    return Recipe.from_dict(values)
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """Reads plain YAML, in which no mapping has a key twice (PyYAML takes the last)."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key in [key for key, _ in node.value if isinstance(key, yaml.ScalarNode)]:
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key.value!r} is given twice; keep one", key.start_mark
+                )
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
 
 
 def _apply(values: dict[str, Any], override: str) -> None:

@@ -100,7 +100,7 @@ def test_checkpointing_changes_no_bit(data: Path, tmp_path: Path) -> None:
         for on in (False, True)
     ]
     plain, saving = (bits(run.fit()) for run in runs)
-    assert runs[1].model.checkpointing
+    assert runs[1].learner.model.checkpointing
     assert plain == saving
 
 
@@ -115,14 +115,14 @@ def test_norms_start_from_the_whole_first_batch_once(data: Path, tmp_path: Path)
         trainer.task.batches.images, 8, recipe.train.seed, trainer.task.batches.augmentation
     )
     expected.initialise(batches.batch(0, 8))
-    for model in (trainer.model, trainer.average):
+    for model in (trainer.learner.model, trainer.learner.average):
         for name, tensor in expected.state_dict().items():
             torch.testing.assert_close(model.state_dict()[name], tensor, msg=name)
-    before = trainer.model.state_dict()
+    before = trainer.learner.model.state_dict()
     again = Trainer(tiny_image_recipe(steps=2, lr=1e-12), data, tmp_path / "run", resume=True)
     again.fit()
     for name, tensor in before.items():
-        torch.testing.assert_close(again.model.state_dict()[name], tensor, msg=name)
+        torch.testing.assert_close(again.learner.model.state_dict()[name], tensor, msg=name)
 
 
 def test_the_test_images_decide_nothing(tmp_path: Path) -> None:
@@ -139,8 +139,8 @@ def test_the_test_images_decide_nothing(tmp_path: Path) -> None:
 def test_precision_on_a_cpu(data: Path, tmp_path: Path, precision: str) -> None:
     trainer = Trainer(tiny_image_recipe(steps=2, precision=precision), data, tmp_path / "run")
     trainer.fit()
-    assert trainer.loss.dtype == torch.float32
-    assert trainer.bad_steps == 0
+    assert trainer.learner.loss.dtype == torch.float32
+    assert trainer.learner.bad_steps == 0
 
 
 def test_refusals(data: Path, tmp_path: Path) -> None:

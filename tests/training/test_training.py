@@ -172,13 +172,11 @@ def test_non_finite_steps_are_skipped_and_counted(
     monkeypatch.setattr(Crops, "batch", poisoned)
     trainer = Trainer(tiny_recipe(steps=4), data, tmp_path / "run")
     trainer.fit()
-    assert (trainer.bad_steps, trainer.bad_steps_in_a_row) == (2, 0)
-    assert all(p.isfinite().all() for p in trainer.model.parameters())
+    assert (trainer.learner.bad_steps, trainer.learner.bad_steps_in_a_row) == (2, 0)
+    assert all(p.isfinite().all() for p in trainer.learner.model.parameters())
 
-    with pytest.raises(VocoderError, match=r"2 non-finite steps in a row .* step 3; .*train\.lr"):
+    with pytest.raises(VocoderError, match=r"diverged at step 3: 2 non-finite steps in a row; no"):
         Trainer(tiny_recipe(steps=4, max_bad_steps=2), data, tmp_path / "run2").fit()
-    cured = Trainer(tiny_recipe(steps=4, lr=1e-4), data, tmp_path / "run2", resume=True)
-    assert checkpoint.load(cured.fit()).step == 4
 
 
 def test_refusals(data: Path, tmp_path: Path) -> None:
@@ -188,7 +186,7 @@ def test_refusals(data: Path, tmp_path: Path) -> None:
         Trainer(tiny_recipe(), data, run).fit()
     other = tiny_recipe().to_dict()
     other["model"]["channels"] = 6
-    with pytest.raises(VocoderError, match=r"model differs \(model\.channels\)"):
+    with pytest.raises(VocoderError, match=r"cannot change \(model\.channels 4 -> 6\)"):
         Trainer(Recipe.from_dict(other), data, run, resume=True).fit()
     corpus = make_corpus(tmp_path / "other", n_clips=4)
     with pytest.raises(VocoderError, match="was trained on other data"):
@@ -221,8 +219,8 @@ def test_init_from_starts_a_new_run_from_the_weights(data: Path, tmp_path: Path)
 def test_precision_on_a_cpu(data: Path, tmp_path: Path, precision: str) -> None:
     trainer = Trainer(tiny_recipe(steps=2, precision=precision), data, tmp_path / "run")
     trainer.fit()
-    assert trainer.loss.dtype == torch.float32
-    assert trainer.bad_steps == 0
+    assert trainer.learner.loss.dtype == torch.float32
+    assert trainer.learner.bad_steps == 0
 
 
 def test_learning_rate_halves() -> None:

@@ -18,7 +18,12 @@ TRAINING = "Training"
 
 
 @command(example="vocoder train tiny/nanoflow --data data/mine --run-dir runs/mine")
-@argument("recipe", "The name of a shipped recipe (`vocoder recipes` lists them), or a YAML file.")
+@argument(
+    "recipe",
+    "The name of a shipped recipe (`vocoder recipes` lists them), or a YAML file; may be left out "
+    "with --resume.",
+    required=False,
+)
 @option(
     "--data",
     group=FILES,
@@ -42,7 +47,8 @@ TRAINING = "Training"
     "--resume",
     group=TRAINING,
     is_flag=True,
-    help="Continue the run in the run folder, bit for bit as if it had never stopped.",
+    help="Continue the run in the run folder by its own settings, bit for bit as if it had never "
+    "stopped; -o changes a setting from there on.",
 )
 @option(
     "-o",
@@ -55,7 +61,7 @@ TRAINING = "Training"
 )
 @device_option
 def train(
-    recipe: str,
+    recipe: str | None,
     data: Path | None,
     run_dir: Path,
     overrides: tuple[str, ...],
@@ -69,10 +75,15 @@ def train(
     GPUs, put `torchrun --nproc-per-node N -m` before the command.
     """
     from vocoder.recipe import load_recipe
+    from vocoder.training.resume import recipe_to_resume
     from vocoder.training.trainer import Trainer
 
+    if recipe is None and not resume:
+        raise click.UsageError("name a recipe, see `vocoder recipes`; only --resume needs none")
     trainer = Trainer(
-        load_recipe(recipe, overrides),
+        recipe_to_resume(run_dir, recipe, overrides)
+        if resume or recipe is None
+        else load_recipe(recipe, overrides),
         data,
         run_dir,
         resume=resume,

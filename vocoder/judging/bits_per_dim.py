@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -13,6 +14,8 @@ from vocoder.data.images.sets import Images
 from vocoder.errors import VocoderError
 from vocoder.flows.base import full_precision
 from vocoder.models.families.image_flow import ImageFlow
+
+F = TypeVar("F", float, Tensor)
 
 
 @dataclass(frozen=True)
@@ -26,7 +29,7 @@ class BitsPerDim:
     n_draws: int
 
 
-def nats_to_bits(nats_per_dim: float, n_values: int) -> float:
+def nats_to_bits(nats_per_dim: F, n_values: int) -> F:
     """Return bits per dimension of pixels, for a loss in nats per dimension of dequantised ones."""
     return nats_per_dim / math.log(2) + math.log2(n_values)
 

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 
 from vocoder.device import resolve_device
+from vocoder.errors import VocoderError
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -25,6 +29,26 @@ class Processes:
     def leads(self) -> bool:
         """Whether this is the one process that writes."""
         return self.rank == 0
+
+    def from_leader(self, action: Callable[[], T]) -> T:
+        """Run `action` in the process that writes, and return in all what it returned there.
+
+        All must call it together. An error of the caller's or of the operating system is raised in
+        all, so that none waits for a process that has given up.
+        """
+        if self.n_ranks == 1:
+            return action()
+        outcome: list[Any] = [None]
+        if self.leads:
+            try:
+                outcome = [(action(), None)]
+            except (VocoderError, OSError) as error:
+                outcome = [(None, error)]
+        dist.broadcast_object_list(outcome)
+        result, problem = outcome[0]
+        if problem is not None:
+            raise problem
+        return result
 
     def any(self, flag: bool) -> bool:
         """Return whether `flag` holds in any process; all must call it together."""
@@ -41,15 +65,17 @@ class Processes:
             dist.all_reduce(value)
         return value.item() / self.n_ranks
 
-    def wait(self) -> None:
-        """Return when every process has come here."""
-        if self.n_ranks > 1:
-            dist.barrier()
-
 
 @contextmanager
 def processes(device: str | None) -> Iterator[Processes]:
-    """Join the process group that torchrun announces, if it does."""
+    """Join the process group that torchrun announces, if it does, and leave it at the end.
+
+    Args:
+        device: such as "cuda"; None: a GPU where there is one, of several processes one each.
+
+    Raises:
+        VocoderError: the device cannot be used here.
+    """
     n_ranks = int(os.environ.get("WORLD_SIZE", "1"))
     if n_ranks == 1:
         yield Processes(0, 1, resolve_device(device))

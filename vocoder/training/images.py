@@ -18,7 +18,7 @@ from vocoder.judging.bits_per_dim import bits_per_dim, inversion_error, nats_to_
 from vocoder.models.families.image_flow import ImageFlow
 from vocoder.recipe import ImageRecipe
 from vocoder.training.logger import RunLogger
-from vocoder.training.task import Score, Task
+from vocoder.training.task import Score, Task, nats_per_dim
 
 INVERTED_IMAGES = 8
 PICTURED_SAMPLES = 64
@@ -30,14 +30,15 @@ class ImageTask(Task[ImageFlow]):
     The test images are never looked at: the validation images select the model.
 
     Args:
-        recipe: what to train and how.
+        recipe: the model to train, on which images, and how to train it.
         path: where the images are; None where they come with a library.
 
     Raises:
         VocoderError: the images are not there, or do not fit the recipe.
     """
 
-    unit = "images"
+    unit = examples = "images"
+    smaller = "the size of the model"
     data: ImageDescription
 
     def __init__(self, recipe: ImageRecipe, path: Path | None) -> None:
@@ -78,14 +79,15 @@ class ImageTask(Task[ImageFlow]):
         """Return one process's share of the images of a step."""
         return (self.batches.batch(step, self.train.batch_size, rank, n_ranks),)
 
+    def loss(self, model: ImageFlow, batch: tuple[Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the negative log-likelihood of the noisy images in nats per dimension."""
+        loss = nats_per_dim(*model(*batch))
+        return loss, {"bits_per_dim": nats_to_bits(loss.detach(), self.data.n_values)}
+
     def initialise(self, model: ImageFlow, device: torch.device) -> None:
         """Set the normalisations by the first batch of all processes together."""
         (images,) = self.batch(0, 0, 1)
         model.initialise(images.to(device))
-
-    def likelihood(self, loss: float) -> tuple[str, float]:
-        """Return bits per dimension, of which less is better."""
-        return "bits_per_dim", nats_to_bits(loss, self.data.n_values)
 
     def step_metrics(self, model: ImageFlow, batch: tuple[Tensor]) -> dict[str, Any]:
         """Return nothing: the loss says all."""

@@ -1,8 +1,9 @@
-"""What a run tells: a JSON line and TensorBoard scalars per log step, sounds and pictures."""
+"""What a run records: a JSON line and TensorBoard scalars per log step, sounds and pictures."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,9 @@ import torch
 from torch import Tensor
 
 from vocoder.files.atomic import atomic_path
+from vocoder.training.changes import Change
+
+_CHANGED = "changed"  # the key of a line that tells of settings
 
 
 class RunLogger:
@@ -19,8 +23,9 @@ class RunLogger:
 
     Args:
         run_dir: the run's folder.
-        step: where the run (re)starts; what an interrupted run told of later steps is dropped.
-        enabled: false in all processes but one.
+        step: the step at which the run starts or goes on; what was logged of later steps is
+            dropped, since they are done again.
+        enabled: whether this process writes; of several processes only one does.
     """
 
     def __init__(self, run_dir: Path, step: int, enabled: bool) -> None:
@@ -45,6 +50,15 @@ class RunLogger:
             for index, item in items:
                 self.board.add_scalar(f"{name}/{index}" if index != "" else name, item, step)
 
+    def changes(self, step: int, changes: Sequence[Change]) -> None:
+        """Log the settings that change from a step on."""
+        if not self.enabled or not changes:
+            return
+        changed = {change.key: [change.old, change.new] for change in changes}
+        self.lines.write(json.dumps({"step": step, _CHANGED: changed}) + "\n")
+        self.lines.flush()
+        self.board.add_text(_CHANGED, "; ".join(map(str, changes)), step)
+
     def audio(self, step: int, name: str, audio: Tensor, sample_rate: int) -> None:
         """Log a sound (N,)."""
         if self.enabled:
@@ -58,7 +72,7 @@ class RunLogger:
     def mels(self, step: int, name: str, recording: Tensor, voice: Tensor) -> None:
         """Log two mel-spectrograms (M, F) as one grey picture, the recording above the voice.
 
-        Both are on the recording's scale, low frequencies below.
+        The grey values of both are scaled to the range of the recording; low frequencies lie below.
         """
         if not self.enabled:
             return
@@ -77,13 +91,17 @@ class RunLogger:
 
 
 def _drop_lines_after(path: Path, step: int) -> None:
-    """Keep the whole lines up to `step`; a killed run may have left half of one."""
+    """Keep the whole lines up to `step`; a killed run may have left half of one.
+
+    What was changed at `step` is dropped too: it is logged again if it still changes.
+    """
     if not path.is_file():
         return
     kept = []
     for line in path.read_text(encoding="utf-8").splitlines():
         try:
-            if json.loads(line)["step"] <= step:
+            values = json.loads(line)
+            if values["step"] < step + (_CHANGED not in values):
                 kept.append(line + "\n")
         except ValueError:
             continue

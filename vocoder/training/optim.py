@@ -1,12 +1,13 @@
-"""The optimiser, the learning rate's schedule and the averaged weights."""
+"""The optimiser and its state, the learning rate, the precision and the averaged weights."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from vocoder.errors import VocoderError
 from vocoder.recipe import TrainConfig
 
 _OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
@@ -19,6 +20,40 @@ def make_optimizer(config: TrainConfig, model: nn.Module) -> torch.optim.Optimiz
     """Return the recipe's optimiser of the parameters of `model`."""
     optimizer = _OPTIMIZERS[config.optimizer]
     return optimizer(model.parameters(), lr=config.lr, weight_decay=config.weight_decay)
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """Return the state of an optimiser as tensors named "index of the parameter.key"."""
+    state = optimizer.state_dict()["state"]
+    return {f"{i}.{key}": value for i, values in state.items() for key, value in values.items()}
+
+
+def load_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    """Restore what `optimizer_tensors` gave; rate and weight decay stay those of `optimizer`."""
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        index, key = name.split(".")
+        state.setdefault(int(index), {})[key] = tensor
+    groups = optimizer.state_dict()["param_groups"]
+    optimizer.load_state_dict({"state": state, "param_groups": groups})
+
+
+def precision(name: str, device: torch.device) -> torch.dtype:
+    """Return the dtype of the convolutions; likelihood and log-determinants are always float32.
+
+    Args:
+        name: "float32", "bf16", "fp16", or "auto": bf16 on a GPU that computes in it, else float32.
+        device: where the model is trained.
+
+    Raises:
+        VocoderError: fp16 on a CPU.
+    """
+    if name == "auto":
+        bf16 = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+        return torch.bfloat16 if bf16 else torch.float32
+    if name == "fp16" and device.type == "cpu":
+        raise VocoderError("train.precision: fp16 needs a GPU; use float32 or bf16")
+    return {"float32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[name]
 
 
 def learning_rate(config: TrainConfig, step: int) -> float:

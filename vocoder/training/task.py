@@ -1,4 +1,4 @@
-"""What the loop of `trainer` does not know: the data of a model, and what makes the model good."""
+"""What the trainer does not know: the data of a model, its loss, and what makes the model good."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 import torch
+from torch import Tensor
 
 from vocoder.checkpoint import DataDescription
-from vocoder.models.families.flow import FlowModel
+from vocoder.models.families.flow import FlowModel, standard_normal_log_prob
 from vocoder.training.logger import RunLogger
 
 M = TypeVar("M", bound=FlowModel)
@@ -24,36 +25,66 @@ class Score:
 
 
 class Task(ABC, Generic[M]):
-    """Examples to learn from, and figures, sounds and pictures of how well they are learnt.
+    """Examples to learn from, the loss, and figures, sounds and pictures of how well it goes.
+
+    A model that is trained with more than its likelihood, or that hears more than a mel, has a task
+    of its own: `batch` gives all that `loss` needs, and the trainer looks into neither.
 
     Attributes:
         unit: what the speed of training is counted in, "samples" or "images".
-        units_per_step: how many of them all processes together see in a step.
+        examples: what a batch consists of, such as "images", for messages.
+        smaller: what makes an example need less memory when it is lowered, for messages.
+        units_per_step: how many of these units all processes together see in a step.
         data: what checkpoints say of the data.
         facts: what the sequence of batches depends on beside the recipe; a resumed run must find
             the same.
     """
 
     unit: str
+    examples: str
+    smaller: str
     units_per_step: int
     data: DataDescription
     facts: dict[str, Any]
 
     @abstractmethod
     def batch(self, step: int, rank: int, n_ranks: int) -> tuple[Any, ...]:
-        """Return what a process calls the model with at a step, a function of these alone."""
+        """Return one process's share of the examples of a step.
+
+        Args:
+            step: the step, counted from 0. The same step always gives the same examples.
+            rank: the process, counted from 0.
+            n_ranks: how many processes share the examples.
+
+        Returns:
+            Tensors on the CPU, and numbers, as `loss` takes them.
+        """
+
+    @abstractmethod
+    def loss(self, model: M, batch: tuple[Any, ...]) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return what a step makes smaller.
+
+        Args:
+            model: the model in training mode.
+            batch: what `batch` gave, on the model's device.
+
+        Returns:
+            The loss, a scalar with its gradient; and figures to log and show by name, scalars
+            without one, of which the mean over the processes is taken.
+        """
 
     @abstractmethod
     def initialise(self, model: M, device: torch.device) -> None:
         """Set what a new model takes from data, alike in every process."""
 
     @abstractmethod
-    def likelihood(self, loss: float) -> tuple[str, float]:
-        """Return the customary figure, name and value, for a loss in nats per dimension."""
-
-    @abstractmethod
     def step_metrics(self, model: M, batch: tuple[Any, ...]) -> dict[str, Any]:
-        """Return more figures of a step, for the log."""
+        """Return more figures of a step for the log, which are computed only when one is written.
+
+        Args:
+            model: the model in training mode.
+            batch: the step's share of the process that writes, on the model's device.
+        """
 
     @abstractmethod
     def evaluate(self, model: M) -> Score | None:
@@ -62,3 +93,13 @@ class Task(ABC, Generic[M]):
     @abstractmethod
     def show(self, model: M, logger: RunLogger, step: int) -> None:
         """Log sounds or pictures that a model in eval mode makes."""
+
+
+def nats_per_dim(z: Tensor, logdet: Tensor) -> Tensor:
+    """Return the negative log-likelihood of a batch in nats per dimension.
+
+    Args:
+        z: noise of any shape, the first dimension the batch.
+        logdet: log-determinants (B,) of dz/dx in nats.
+    """
+    return -(standard_normal_log_prob(z).sum() + logdet.sum()) / z.numel()

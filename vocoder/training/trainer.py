@@ -1,37 +1,37 @@
-"""Maximum-likelihood training of a recipe's model, whatever it models."""
+"""Training of a recipe's model, whatever it models."""
 
 from __future__ import annotations
 
-import copy
-import dataclasses
 import math
-import signal
+import shlex
 import sys
-import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing
+from functools import partial
 from pathlib import Path
-from types import FrameType
+from threading import Event
+from types import TracebackType
 from typing import Any
 
-import torch
-import yaml
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 
 from vocoder import checkpoint
 from vocoder.checkpoint import TrainingState
 from vocoder.errors import VocoderError
-from vocoder.files.atomic import atomic_path
-from vocoder.models.families.flow import FlowModel, standard_normal_log_prob
-from vocoder.recipe import ImageRecipe, VoiceRecipe
-from vocoder.registry import find_model
-from vocoder.training.distributed import Processes, processes
+from vocoder.recipe import ImageRecipe, Recipe, VoiceRecipe
+from vocoder.training.changes import Change, changes_between
+from vocoder.training.distributed import processes
 from vocoder.training.images import ImageTask
+from vocoder.training.learner import Learner
 from vocoder.training.logger import RunLogger
-from vocoder.training.optim import learning_rate, make_optimizer, update_average
+from vocoder.training.memory import enough_memory
+from vocoder.training.notices import notice
+from vocoder.training.optim import learning_rate
+from vocoder.training.run_folder import RunFolder
+from vocoder.training.stopping import stop_requests
 from vocoder.training.task import Task
 from vocoder.training.voice import VoiceTask
 
@@ -40,23 +40,28 @@ class Trainer:
     """Trains a recipe and leaves its checkpoints, log and TensorBoard files in a folder.
 
     A run that was stopped or killed and then resumed ends in the same bits as one that was not.
+    A trainer is complete when it is built, and holds its folder until `fit` or `close`.
 
     Args:
-        recipe: what to train and how.
+        recipe: the model to train, and how to train it. Where it differs from that of a run which
+            is resumed, the settings change from there on; see `recipe_to_resume`.
         data: of a voice, a folder that `vocoder preprocess` made; of images, their folder or file,
             None for those that need none.
         run_dir: the run's folder; made if need be.
-        resume: continue from the newest checkpoint in `run_dir`, if there is one.
-        device: such as "cuda"; by default the GPU if there is one.
-        init_from: a checkpoint whose weights the run starts from.
-    """
+        resume: continue from the newest usable checkpoint in `run_dir`, if there is one.
+        device: where to train, such as "cuda"; by default the GPU if there is one.
+        init_from: a checkpoint whose weights a new run starts from.
 
-    # What `state_dict` saves beside the weights and the optimiser.
-    step: int
-    bad_steps: int
-    bad_steps_in_a_row: int
-    best: float | None  # highest score so far, see `Score.value`
-    metrics: dict[str, float]  # of the latest evaluation
+    Raises:
+        VocoderError: the data, the device or the folder does not fit the recipe. The folder is then
+            as it was.
+
+    Attributes:
+        learner: the model with its averaged weights and optimiser.
+        best: the highest score so far, see `Score.value`.
+        metrics: figures of the latest evaluation.
+        changes: what was changed of the recipe, and at which steps.
+    """
 
     def __init__(
         self,
@@ -68,186 +73,173 @@ class Trainer:
         device: str | None = None,
         init_from: str | Path | None = None,
     ) -> None:
-        self.recipe = recipe
-        self.config = recipe.train
-        self.task = open_task(recipe, data)
-        self.run_dir = Path(run_dir)
-        self.resume = resume
-        self.device_name = device
-        self.init_from = init_from
+        self.recipe, self.config = recipe, recipe.train
+        self.data, self.run_dir = data, Path(run_dir)
+        self.best: float | None = None
+        self.metrics: dict[str, float] = {}
+        self.changes: list[Change] = []
+        with ExitStack() as resources:
+            self.group = resources.enter_context(processes(device))
+            self.task = open_task(recipe, data)
+            self.folder = RunFolder(self.run_dir)
+            if self.group.leads:
+                resources.callback(self.folder.close)
+            newest = self.group.from_leader(partial(self.folder.claim, resume))
+            is_new = newest is None and init_from is None
+            with enough_memory("the model", "choose a smaller one (the settings model.*)"):
+                self.learner = Learner(recipe, self.task, self.group, initialise=is_new)
+            if newest is not None:
+                self._restore(newest)
+            elif init_from is not None:
+                self._start_from(Path(init_from))
+            self._saved_step = -1 if newest is None else self.step
+            self.logger = self._open_log()
+            resources.enter_context(closing(self.logger))
+            self._last_log = time.perf_counter(), self.step
+            self._resources = resources.pop_all()
+
+    @property
+    def step(self) -> int:
+        """Optimiser steps done."""
+        return self.learner.step
 
     def fit(self) -> Path:
-        """Train until the recipe's last step, or until SIGTERM or Ctrl-C; return the checkpoint."""
-        with processes(self.device_name) as group, _stop_requests() as stop:
-            self._start(group)
-            with (
-                closing(self.logger),
-                ThreadPoolExecutor(1) as reader,
-                tqdm(
-                    total=self.config.steps,
-                    initial=self.step,
-                    unit="step",
-                    disable=not (group.leads and sys.stderr.isatty()),
-                ) as bar,
-            ):
-                upcoming = reader.submit(self._batch, self.step)
-                while self.step < self.config.steps and not group.any(stop.is_set()):
-                    batch = upcoming.result()
-                    upcoming = reader.submit(self._batch, self.step + 1)
-                    self.train_step(batch)
-                    bar.update()
-                    if self.step % self.config.log_every == 0:
-                        self._tell(bar, self._log(batch))
-                    if self.step % self.config.eval_every == 0 or self.step == self.config.steps:
-                        self._evaluate()
-                    if self.step % self.config.save_every == 0:
-                        self._save()
-            return self._save()
+        """Train until the recipe's last step, or until SIGTERM or Ctrl-C; return the checkpoint.
+
+        Raises:
+            VocoderError: the training diverged, or memory does not suffice.
+        """
+        with self, stop_requests() as stop:
+            if self.step >= self.config.steps:
+                self._notice(
+                    f"finished: step {self.step} is done, and train.steps is {self.config.steps}; "
+                    f"go on with {self._command()} -o train.steps={2 * self.step}"
+                )
+                return checkpoint.training_path(self.run_dir, self.step)
+            self._train(stop)
+            path = self._save()
+            if self.step < self.config.steps:
+                self._notice(
+                    f"stopped at step {self.step} of {self.config.steps} and saved; go on with "
+                    f"{self._command()}"
+                )
+            return path
 
     def train_step(self, batch: tuple[Any, ...]) -> None:
-        """Do one optimiser step; a step whose gradient is not finite changes nothing."""
-        torch.manual_seed(self.config.seed + self.step)  # no generator state to restore
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(self.config, self.step)
-        with torch.autocast(self.group.device.type, self.dtype, self.dtype != torch.float32):
-            z, logdet = self.parallel(*batch)
-        self.loss = -(standard_normal_log_prob(z).sum() + logdet.sum()) / z.numel()
-        self.optimizer.zero_grad(set_to_none=True)
-        self.scaler.scale(self.loss).backward()
-        self.scaler.unscale_(self.optimizer)
-        limit = self.config.grad_clip or math.inf
-        self.grad_norm = nn.utils.clip_grad_norm_(self.model.parameters(), limit)
-        # Gradients are those of the joint batch in every process, so all decide alike.
-        finite = bool(self.grad_norm.isfinite())
-        if finite:
-            self.scaler.step(self.optimizer)
-        self.scaler.update()
-        self.step += 1
-        self.bad_steps_in_a_row = 0 if finite else self.bad_steps_in_a_row + 1
-        self.bad_steps += not finite
-        if finite and self.average is not self.model:
-            update_average(self.average, self.model, self.config.ema_decay, self.step)
-        if self.bad_steps_in_a_row >= self.config.max_bad_steps:
-            self._save()
-            raise VocoderError(
-                f"{self.run_dir}: {self.bad_steps_in_a_row} non-finite steps in a row up to step "
-                f"{self.step}; resume with a lower rate, such as --resume -o "
-                f"train.lr={learning_rate(self.config, self.step) / 4:g}"
-            )
+        """Do one optimiser step.
+
+        Args:
+            batch: what `Task.batch` gave, on the device of the model.
+
+        Raises:
+            VocoderError: the training has diverged, or memory does not suffice.
+        """
+        with enough_memory(
+            f"a step of {self.config.batch_size} {self.task.examples}",
+            f"lower train.batch_size or {self.task.smaller}, or set train.checkpointing=true",
+        ):
+            self.learner.train_step(batch)
+        if self.learner.bad_steps_in_a_row:
+            self._check_finite()
+        if self.learner.bad_steps_in_a_row >= self.config.max_bad_steps:
+            raise self._roll_back(f"{self.learner.bad_steps_in_a_row} non-finite steps in a row")
 
     def state_dict(self) -> TrainingState:
         """Return all that resuming needs beyond the averaged weights."""
-        state = self.optimizer.state_dict()["state"]
-        tensors = {
-            f"optimizer.{i}.{key}": value for i, s in state.items() for key, value in s.items()
-        }
-        if self.average is not self.model:
-            tensors |= {f"weights.{name}": t for name, t in self.model.state_dict().items()}
-        return TrainingState(
-            tensors,
-            {
-                "bad_steps": self.bad_steps,
-                "bad_steps_in_a_row": self.bad_steps_in_a_row,
-                "best": self.best,
-                "metrics": self.metrics,
-                "scaler": self.scaler.state_dict(),
-                "data": self.task.facts,
-            },
-        )
+        state = self.learner.state_dict()
+        more = {"best": self.best, "metrics": self.metrics, "data": self.task.facts}
+        return TrainingState(state.tensors, state.values | more)
 
-    def load_state_dict(self, state: TrainingState) -> None:
-        """Restore what `state_dict` gave."""
-        weights = {
-            name.removeprefix("weights."): tensor
-            for name, tensor in state.tensors.items()
-            if name.startswith("weights.")
-        }
-        if self.average is not self.model:
-            self.model.load_state_dict(weights)
-        moments: dict[int, dict[str, Tensor]] = {}
-        for name, tensor in state.tensors.items():
-            if name.startswith("optimizer."):
-                _, index, key = name.split(".")
-                moments.setdefault(int(index), {})[key] = tensor
-        groups = self.optimizer.state_dict()["param_groups"]
-        self.optimizer.load_state_dict({"state": moments, "param_groups": groups})
-        self.scaler.load_state_dict(state.values["scaler"])
-        self.bad_steps = state.values["bad_steps"]
-        self.bad_steps_in_a_row = 0  # what the run was resumed for may well cure it
+    def load_state_dict(self, state: TrainingState, averaged: Mapping[str, Tensor]) -> None:
+        """Restore what `state_dict` gave.
+
+        Args:
+            state: what `state_dict` gave.
+            averaged: the weights that were stored beside it, see `Learner.load_state_dict`.
+        """
+        self.learner.load_state_dict(state, averaged)
         self.best = state.values["best"]
         self.metrics = state.values["metrics"]
 
-    def _start(self, group: Processes) -> None:
-        """Build the model and all that goes with it, new or from the newest checkpoint."""
-        self.group = group
-        self.dtype = _precision(self.config.precision, group.device)
-        if self.config.batch_size % group.n_ranks:
-            raise VocoderError(
-                f"train.batch_size: {self.config.batch_size} is not a multiple of the "
-                f"{group.n_ranks} processes"
-            )
-        newest = checkpoint.newest_checkpoint(self.run_dir)
-        if newest is not None and not self.resume:
-            raise VocoderError(
-                f"{self.run_dir}: holds a run already; continue it with --resume or choose "
-                "another folder"
-            )
-        torch.manual_seed(self.config.seed)
-        model_class, _ = find_model(self.recipe.model)
-        self.model: FlowModel = model_class(self.recipe.config).to(group.device)
-        self.model.checkpointing = self.config.checkpointing
-        if newest is None and self.init_from is None:
-            self.task.initialise(self.model, group.device)
-        self.average = copy.deepcopy(self.model) if self.config.ema_decay else self.model
-        self.optimizer = make_optimizer(self.config, self.model)
-        self.scaler = torch.amp.GradScaler(group.device.type, enabled=self.dtype == torch.float16)
-        self.step = self.bad_steps = self.bad_steps_in_a_row = 0
-        self.best, self.metrics = None, {}
-        if newest is not None:
-            self._restore(newest)
-        elif self.init_from is not None:
-            self._start_from(Path(self.init_from))
-        if group.leads:
-            self.run_dir.mkdir(parents=True, exist_ok=True)
-            with atomic_path(self.run_dir / "recipe.yaml") as temporary:
-                temporary.write_text(
-                    yaml.safe_dump(self.recipe.to_dict(), sort_keys=False, allow_unicode=True),
-                    encoding="utf-8",
-                )
-        group.wait()
-        self.parallel: nn.Module = self.model
-        if group.n_ranks > 1:
-            self.parallel = nn.parallel.DistributedDataParallel(self.model)
-        self.logger = RunLogger(self.run_dir, self.step, enabled=group.leads)
-        self.started = time.perf_counter(), self.step
+    def close(self) -> None:
+        """Close the log, leave the process group and let other processes use the folder."""
+        self._resources.close()
+
+    def __enter__(self) -> Trainer:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
 
     def _restore(self, path: Path) -> None:
+        """Go on from a checkpoint of this run."""
         saved = checkpoint.load(path, self.group.device)
-        if saved.config != self.recipe.config or saved.model_name != self.recipe.model:
-            ours, theirs = dataclasses.asdict(self.recipe.config), dataclasses.asdict(saved.config)
-            changed = [key for key in ours if ours[key] != theirs.get(key)] or ["name"]
-            raise VocoderError(
-                f"{path}: the recipe's model differs ({', '.join(f'model.{k}' for k in changed)}); "
-                "resume with the recipe that it was started with"
-            )
         state = checkpoint.load_training(path, self.group.device)
         if state.values.get("data") != self.task.facts:
             raise VocoderError(
                 f"{path}: was trained on other data ({state.values.get('data')}, now "
                 f"{self.task.facts}); use --init-from in a new folder"
             )
-        self.average.load_state_dict(saved.model.state_dict())
-        self.load_state_dict(state)
-        self.step = saved.step
+        before = Recipe.from_dict(saved.recipe or {})
+        new = changes_between(before, self.recipe, saved.step, self.run_dir)
+        self.load_state_dict(state, saved.model.state_dict())
+        self.learner.step = saved.step
+        if {change.key for change in new} & {"train.eval_clips", "train.eval_images"}:
+            self.best = None  # scores on other examples do not compare
+        for change in new:
+            self._notice(f"{change} from step {self.step} on")
+        self.changes = [Change(**change) for change in saved.changes] + new
 
     def _start_from(self, path: Path) -> None:
+        """Start a new run from the weights of a checkpoint."""
         saved = checkpoint.load(path, self.group.device)
+        weights = saved.model.state_dict()
         try:
-            checkpoint.check_tensors(self.model.state_dict(), saved.model.state_dict())
+            checkpoint.check_tensors(self.learner.model.state_dict(), weights)
         except ValueError as error:
             raise VocoderError(f"{saved.path}: {error}") from None
-        self.model.load_state_dict(saved.model.state_dict())
-        self.average.load_state_dict(saved.model.state_dict())
+        name = checkpoint.first_non_finite(weights)
+        if name is not None:
+            raise VocoderError(
+                f"{saved.path}: holds infinities or NaN ({name}); start from another checkpoint"
+            )
+        self.learner.start_from(weights)
+
+    def _open_log(self) -> RunLogger:
+        """Open the log and write the settings, the first things that a new run leaves."""
+        logger = RunLogger(self.run_dir, self.step, enabled=self.group.leads)
+        if self.step < self.config.steps:  # otherwise the run is over, and nothing changes any more
+            logger.changes(self.step, [c for c in self.changes if c.step == self.step])
+            if self.group.leads:
+                self.folder.write_recipe(self.recipe, self.changes)
+        return logger
+
+    def _train(self, stop: Event) -> None:
+        shows_bar = self.group.leads and sys.stderr.isatty()
+        with (
+            ThreadPoolExecutor(1) as reader,
+            tqdm(
+                total=self.config.steps, initial=self.step, unit="step", disable=not shows_bar
+            ) as bar,
+        ):
+            upcoming = reader.submit(self._batch, self.step)
+            while self.step < self.config.steps and not self.group.any(stop.is_set()):
+                batch = upcoming.result()
+                upcoming = reader.submit(self._batch, self.step + 1)
+                self.train_step(batch)
+                bar.update()
+                if self.step % self.config.log_every == 0:
+                    self._tell(bar, self._log(batch))
+                if self.step % self.config.eval_every == 0 or self.step == self.config.steps:
+                    self._evaluate()
+                # Amid bad steps it is open whether the weights are good for anything.
+                if self.step % self.config.save_every == 0 and not self.learner.bad_steps_in_a_row:
+                    self._save()
 
     def _batch(self, step: int) -> tuple[Any, ...]:
         batch = self.task.batch(step, self.group.rank, self.group.n_ranks)
@@ -257,24 +249,22 @@ class Trainer:
     def _log(self, batch: tuple[Any, ...]) -> dict[str, str]:
         """Log the step; return what the progress bar shows."""
         now = time.perf_counter()
-        seconds, steps = now - self.started[0], self.step - self.started[1]
-        self.started = now, self.step
+        seconds, steps = now - self._last_log[0], self.step - self._last_log[1]
+        self._last_log = now, self.step
         speed = steps * self.task.units_per_step / seconds
-        figure, likelihood = self.task.likelihood(self.group.mean(self.loss))
+        figures = {name: self.group.mean(value) for name, value in self.learner.figures.items()}
         values: dict[str, Any] = {
-            f"train/{figure}": likelihood,
-            "train/grad_norm": self.grad_norm.item(),
-            "train/lr": learning_rate(self.config, self.step - 1),
-            f"train/{self.task.unit}_per_second": speed,
-            "train/bad_steps": self.bad_steps,
+            **figures,
+            "grad_norm": self.learner.grad_norm.item(),
+            "lr": learning_rate(self.config, self.step - 1),
+            f"{self.task.unit}_per_second": speed,
+            "bad_steps": self.learner.bad_steps,
         }
         if self.group.leads:
-            more = self.task.step_metrics(self.model, batch)
-            self.logger.scalars(
-                self.step, values | {f"train/{name}": value for name, value in more.items()}
-            )
-        figure = figure.replace("_per_", "/")
-        return {figure: f"{likelihood:.3f}", f"{self.task.unit}/s": f"{speed:.0f}"}
+            values |= self.task.step_metrics(self.learner.model, batch)
+            self.logger.scalars(self.step, {f"train/{name}": v for name, v in values.items()})
+        shown = {name.replace("_per_", "/"): f"{value:.3f}" for name, value in figures.items()}
+        return shown | {f"{self.task.unit}/s": f"{speed:.0f}"}
 
     def _tell(self, bar: tqdm[Any], figures: dict[str, str]) -> None:
         """Show figures on the progress bar, or as a line where there is no terminal."""
@@ -285,43 +275,91 @@ class Trainer:
 
     def _evaluate(self) -> None:
         """Score the averaged weights on held-out examples; keep the best model."""
-        if self.group.leads:
-            model = self.average.eval()
-            score = self.task.evaluate(model)
-            if score is not None:
-                self.metrics = score.metrics
-                self.logger.scalars(self.step, dict(self.metrics))
-                if math.isfinite(score.value) and (self.best is None or score.value > self.best):
-                    self.best = score.value
-                    self._write(self.run_dir / "best.safetensors", None)
-            self.task.show(model, self.logger, self.step)
-        self.average.train()
-        self.group.wait()
+        self._check_finite()
+        with enough_memory("the evaluation", "use a smaller model or shorter held-out examples"):
+            self.group.from_leader(self._evaluate_here)
+        self.learner.average.train()
+
+    def _evaluate_here(self) -> None:
+        model = self.learner.average.eval()
+        score = self.task.evaluate(model)
+        if score is not None:
+            self.metrics = score.metrics
+            self.logger.scalars(self.step, dict(self.metrics))
+            if math.isfinite(score.value) and (self.best is None or score.value > self.best):
+                self.best = score.value
+                self._write(self.run_dir / "best.safetensors", None)
+        self.task.show(model, self.logger, self.step)
 
     def _save(self) -> Path:
-        path = self.run_dir / f"checkpoint-{self.step:09d}.safetensors"
-        if self.group.leads:
-            self._write(path, self.state_dict())
-            kept = sorted(self.run_dir.glob("checkpoint-*.safetensors"))[-self.config.keep_last :]
-            for old in set(self.run_dir.glob("checkpoint-*.safetensors")) - set(kept):
-                old.unlink()
-        self.group.wait()
+        """Save the run, unless it has been at this step, and remove its oldest checkpoints."""
+        path = checkpoint.training_path(self.run_dir, self.step)
+        if self.step != self._saved_step:
+            self._check_finite()
+            self.group.from_leader(partial(self._save_here, path))
+            self._saved_step = self.step
         return path
 
+    def _save_here(self, path: Path) -> None:
+        self._write(path, self.state_dict())
+        self.folder.rotate(self.config.keep_last)
+
     def _write(self, path: Path, training: TrainingState | None) -> None:
+        self.folder.check()
         checkpoint.save(
             path,
-            self.average,
+            self.learner.average,
             self.task.data,
             recipe=self.recipe.to_dict(),
+            changes=[change.to_dict() for change in self.changes],
             step=self.step,
             metrics=self.metrics,
             training=training,
         )
 
+    def _check_finite(self) -> None:
+        """Raise an error if the weights or the state of the optimiser are not finite."""
+        name = self.learner.first_non_finite()
+        if name is not None:
+            raise self._roll_back(f"{name} is not finite")
+
+    def _roll_back(self, problem: str) -> VocoderError:
+        """Make the last good state the newest of the run; return the error that tells of it."""
+        roll_back = partial(self.folder.roll_back, self.step - self.learner.bad_steps_in_a_row)
+        good = self.group.from_leader(roll_back)
+        rate = self.config.lr
+        message = f"{self.run_dir}: diverged at step {self.step}: {problem}; "
+        if good is None:
+            return VocoderError(
+                f"{message}no good state was saved before; start again with a lower rate, such as "
+                f"-o train.lr={rate / 4:g}"
+            )
+        header = checkpoint.read_header(good)
+        message += f"rolled back to the last good state, that of step {header['step']}; "
+        before = header["recipe"]["train"]["lr"]
+        if before < rate:
+            return VocoderError(f"{message}go on with --resume at its lower rate, {before:g}")
+        return VocoderError(
+            f"{message}go on with a lower rate, such as --resume -o train.lr={rate / 4:g}"
+        )
+
+    def _notice(self, message: str) -> None:
+        if self.group.leads:
+            notice(f"{self.run_dir}: {message}")
+
+    def _command(self) -> str:
+        """Return the command that goes on with this run."""
+        words = ["vocoder", "train", "--resume", "--run-dir", str(self.run_dir)]
+        words += [] if self.data is None else ["--data", str(self.data)]
+        return shlex.join(words)
+
 
 def open_task(recipe: VoiceRecipe | ImageRecipe, data: str | Path | None) -> Task[Any]:
     """Return what a recipe is trained on.
+
+    Args:
+        recipe: the model to train, and how to train it.
+        data: the path of a corpus or of images; None for images that come with a library.
 
     Raises:
         VocoderError: the data is missing or does not fit the recipe.
@@ -331,32 +369,3 @@ def open_task(recipe: VoiceRecipe | ImageRecipe, data: str | Path | None) -> Tas
     if data is None:
         raise VocoderError(f"{recipe.name}: a voice needs a corpus; give the folder with --data")
     return VoiceTask(recipe, Path(data))
-
-
-def _precision(name: str, device: torch.device) -> torch.dtype:
-    """Return the dtype of the convolutions; likelihood and log-determinants are always float32."""
-    if name == "auto":
-        bf16 = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-        return torch.bfloat16 if bf16 else torch.float32
-    if name == "fp16" and device.type == "cpu":
-        raise VocoderError("train.precision: fp16 needs a GPU; use float32 or bf16")
-    return {"float32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[name]
-
-
-@contextmanager
-def _stop_requests() -> Iterator[threading.Event]:
-    """Turn SIGTERM and Ctrl-C into an event that the loop looks at between steps."""
-    stop = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield stop
-        return
-
-    def request(signum: int, frame: FrameType | None) -> None:
-        stop.set()
-
-    previous = {s: signal.signal(s, request) for s in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield stop
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)

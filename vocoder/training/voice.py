@@ -16,7 +16,7 @@ from vocoder.mel.presets import preset_difference
 from vocoder.models.families.voice import VoiceModel
 from vocoder.recipe import VoiceRecipe
 from vocoder.training.logger import RunLogger
-from vocoder.training.task import Score, Task
+from vocoder.training.task import Score, Task, nats_per_dim
 
 PICTURED_CLIPS = 2
 PICTURED_SECONDS = 2.0
@@ -26,7 +26,7 @@ class VoiceTask(Task[VoiceModel]):
     """Waveforms given their mels.
 
     Args:
-        recipe: what to train and how.
+        recipe: the model to train, and how to train it.
         data: a folder that `vocoder preprocess` made.
 
     Raises:
@@ -34,6 +34,7 @@ class VoiceTask(Task[VoiceModel]):
     """
 
     unit = "samples"
+    smaller = "train.segment_length"
 
     def __init__(self, recipe: VoiceRecipe, data: Path) -> None:
         self.corpus = Corpus.open(data)
@@ -49,6 +50,7 @@ class VoiceTask(Task[VoiceModel]):
             self.corpus, self.train.segment_length, self.train.seed, recipe.config.mel_context
         )
         self.test_clips = self.corpus.utterances("test")[: self.train.eval_clips]
+        self.examples = f"crops of {self.train.segment_length} samples"
         self.units_per_step = self.train.batch_size * self.train.segment_length
         self.facts = {
             "name": self.corpus.name,
@@ -63,12 +65,15 @@ class VoiceTask(Task[VoiceModel]):
         crops = self.crops.batch(step, self.train.batch_size, rank, n_ranks)
         return crops.audio, crops.mel, crops.offset
 
+    def loss(
+        self, model: VoiceModel, batch: tuple[Tensor, Tensor, int]
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the negative log-likelihood of the crops in nats per sample."""
+        loss = nats_per_dim(*model(*batch))
+        return loss, {"nats_per_dim": -loss.detach()}
+
     def initialise(self, model: VoiceModel, device: torch.device) -> None:
         """Do nothing: no flow over sound takes anything from data."""
-
-    def likelihood(self, loss: float) -> tuple[str, float]:
-        """Return nats per dimension, of which more is better."""
-        return "nats_per_dim", -loss
 
     @torch.no_grad()
     def step_metrics(self, model: VoiceModel, batch: tuple[Tensor, Tensor, int]) -> dict[str, Any]:

@@ -63,6 +63,11 @@ class RowFlowConfig(VoiceConfig):
         return self.n_height
 
     @property
+    def shortest_crop(self) -> int:
+        """Samples of the columns between which the outer taps of the widest layer lie."""
+        return (2 ** (self.n_layers - 1) + 1) * self.n_height
+
+    @property
     def mel_delay(self) -> int:
         """Frames by which the mel is late for the look-ahead to be as stated; negative: early."""
         if self.lookahead_frames is None:

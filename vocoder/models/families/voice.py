@@ -34,6 +34,11 @@ class VoiceConfig(ABC):
         return 1
 
     @property
+    def shortest_crop(self) -> int:
+        """Samples that a crop needs at least for every weight of the model to be trained."""
+        return self.granule
+
+    @property
     def mel_context(self) -> tuple[int, int]:
         """Frames of mel before and after a crop that its samples depend on."""
         return 0, 0
