@@ -17,7 +17,35 @@ from vocoder.config import suggest
 @click.option("--preset", default="tacotron2-22k", show_default=True, help="See `vocoder presets`.")
 @click.option("--mels", type=click.Path(path_type=Path), help="A TTS model's, to fine-tune on.")
 @click.option("--test-clips", type=int, help="Clips held out; by default the corpus's own rule.")
-@seed_option("Of a random split.")
+@click.option(
+    "--test-list",
+    type=click.Path(path_type=Path),
+    help="A text file that names the test clips, the path of a recording within --source on each "
+    "line, in place of the corpus's own rule.",
+)
+@click.option(
+    "--validation-list",
+    type=click.Path(path_type=Path),
+    help="A text file that names the clips to choose settings and checkpoints by.",
+)
+@click.option(
+    "--epochs",
+    is_flag=True,
+    help="Find and store the instants at which the vocal folds close (extra `pitch`).",
+)
+@click.option(
+    "--pitch-range",
+    type=(float, float),
+    metavar="LOW HIGH",
+    help="Hz between which --epochs looks for a pitch; 55 to 420 by default, which suits adults "
+    "who speak.",
+)
+@click.option(
+    "--dither",
+    is_flag=True,
+    help="Add noise of half a step of 16 bits to the audio, so that none of it is digital silence.",
+)
+@seed_option("Seed of a random split, and of --dither.")
 @click.option("--jobs", type=int, help="Processes; by default one for each core.")
 @click.option("--strict", is_flag=True, help="Stop at the first bad file.")
 @click.option("--side", type=click.IntRange(1), help="Of image_folder: crop and scale to this.")
@@ -30,6 +58,11 @@ def preprocess(
     preset: str,
     mels: Path | None,
     test_clips: int | None,
+    test_list: Path | None,
+    validation_list: Path | None,
+    epochs: bool,
+    pitch_range: tuple[float, float] | None,
+    dither: bool,
     seed: int,
     jobs: int | None,
     strict: bool,
@@ -49,7 +82,19 @@ def preprocess(
 
         refuse(
             context,
-            ("preset", "mels", "test_clips", "seed", "jobs", "strict"),
+            (
+                "preset",
+                "mels",
+                "test_clips",
+                "test_list",
+                "validation_list",
+                "epochs",
+                "pitch_range",
+                "dither",
+                "seed",
+                "jobs",
+                "strict",
+            ),
             f"is for recordings; {dataset} holds images",
         )
         click.echo(prepare_images(dataset, source, out, side=side))
@@ -58,6 +103,9 @@ def preprocess(
         known = [*DATASETS.names(), *IMAGE_SETS.names()]
         hint = suggest(dataset, known) or f"; known: {', '.join(known)}"
         raise click.UsageError(f"no data set {dataset!r}{hint}")
+    if pitch_range is not None and not epochs:
+        raise click.UsageError("--pitch-range: says where --epochs looks; give --epochs too")
+    from vocoder.data.speech.epochs import PitchRange
     from vocoder.data.speech.preprocess import preprocess as run
 
     refuse(context, ("side",), f"is for images; {dataset} holds recordings")
@@ -68,6 +116,10 @@ def preprocess(
         preset=preset,
         mels=mels,
         test_clips=test_clips,
+        test_list=test_list,
+        validation_list=validation_list,
+        epochs=PitchRange(*(pitch_range or ())) if epochs else None,
+        dither=dither,
         seed=seed,
         n_jobs=jobs,
         strict=strict,
