@@ -2,10 +2,19 @@ from pathlib import Path
 
 from setuptools import find_packages, setup
 
-METRICS = ["pystoi>=0.4", "pesq>=0.0.4"]
+METRICS = [
+    "pystoi>=0.4",
+    "pesq>=0.0.4",
+    # speechmos does not say which packages it imports: these two, librosa and tqdm.
+    "speechmos>=0.0.1.1",
+    "onnxruntime>=1.20",
+    "requests>=2.31",
+]
+PITCH = ["praat-parselmouth>=0.4.5"]
 ONNX = ["onnx>=1.17", "onnxruntime>=1.20"]
 TEST = [
     *METRICS,
+    *PITCH,
     *ONNX,
     "sherpa-onnx>=1.12.26",
     "transformers>=5",
@@ -44,6 +53,6 @@ setup(
         "safetensors>=0.4.5",
         "tqdm>=4.66",
     ],
-    extras_require={"metrics": METRICS, "onnx": ONNX, "test": TEST, "dev": DEV},
+    extras_require={"metrics": METRICS, "pitch": PITCH, "onnx": ONNX, "test": TEST, "dev": DEV},
     entry_points={"console_scripts": ["vocoder = vocoder.cli:main"]},
 )

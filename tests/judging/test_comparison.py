@@ -62,6 +62,55 @@ def test_a_divergence_is_not_hidden():
     assert page.count("<td>-inf</td>") == 2  # the mean and the clip
 
 
+def test_a_difference_is_that_of_pairs_with_the_interval_of_student() -> None:
+    nan = float("nan")
+    scores = (
+        voice("a", stoi=[1.0, 2.0, 4.0, nan], pesq=[1.0] * 4),
+        voice("b", stoi=[2.0, 4.0, 5.0, 1.0]),
+    )
+    comparison = dataclasses.replace(made_up(), voices=scores)
+    mean, low, high, n = comparison.difference("stoi", "b", "a")
+    # Differences 1, 2 and 1; 4.3027 is the 97.5 % quantile of Student's t with 2 degrees.
+    half = 4.302653 * np.std([1, 2, 1], ddof=1) / np.sqrt(3)
+    assert (mean, low, high) == pytest.approx((4 / 3, 4 / 3 - half, 4 / 3 + half))
+    assert n == 3
+    assert comparison.difference("stoi", "a", "b")[0] == -mean
+    found = json.loads(json.dumps(comparison.to_dict(), allow_nan=False))["differences"]
+    assert found == [
+        {
+            "voice": "b",
+            "baseline": "a",
+            "figures": {"stoi": {"mean": mean, "low": low, "high": high, "n_clips": 3}},
+        }
+    ]
+
+
+def test_one_clip_has_a_difference_but_no_interval() -> None:
+    nan = float("nan")
+    scores = (voice("a", stoi=[1.0, nan]), voice("b", stoi=[3.0, 2.0]))
+    comparison = dataclasses.replace(made_up(), voices=scores)
+    mean, low, high, n = comparison.difference("stoi", "b", "a")
+    assert (mean, n) == (2, 1)
+    assert np.isnan([low, high]).all()
+    nothing = dataclasses.replace(made_up(), voices=(scores[1], voice("c", stoi=[nan, nan])))
+    assert nothing.difference("stoi", "c", "b")[3] == 0
+
+
+def test_the_interval_covers_the_true_difference_nineteen_times_in_twenty() -> None:
+    random = np.random.default_rng(0)
+    n_covered = 0
+    for _ in range(400):
+        ease = random.standard_normal(12)  # of a clip, the same for both voices
+        scores = (
+            voice("a", stoi=(5 * ease + random.standard_normal(12)).tolist()),
+            voice("b", stoi=(5 * ease + 0.5 + random.standard_normal(12)).tolist()),
+        )
+        comparison = dataclasses.replace(made_up(), voices=scores)
+        _, low, high, _ = comparison.difference("stoi", "b", "a")
+        n_covered += low < 0.5 < high
+    assert n_covered / 400 == pytest.approx(0.95, abs=0.03)
+
+
 def test_ranking_goes_by_direction_and_leaves_out_who_has_nothing():
     comparison = made_up()
     assert comparison.ranking("mel_distance") == ["recording", "griffin-lim", HOSTILE]

@@ -160,6 +160,77 @@ def test_stoi_of_a_moment_is_no_figure() -> None:
         metrics.stoi(SPEECH[8000:12000], SPEECH[8000:12000], RATE)
 
 
+# ---- DNSMOS, which hears no reference ----
+
+NO_REFERENCE = [
+    metrics.dnsmos_overall,
+    metrics.dnsmos_signal,
+    metrics.dnsmos_background,
+    metrics.dnsmos_p808,
+]
+
+
+@pytest.mark.parametrize("metric", NO_REFERENCE)
+def test_noise_spoils_what_listeners_would_say(metric: Callable[..., float]) -> None:
+    clean, noisy = metric(SPEECH, RATE), metric(SPEECH + 0.2 * NOISE, RATE)
+    assert 1 < noisy < clean - 0.3
+    assert clean < 5
+
+
+def test_dnsmos_is_that_of_its_own_library() -> None:
+    speechmos = pytest.importorskip("speechmos.dnsmos")
+    audio = librosa.resample(
+        SPEECH.astype(np.float64), orig_sr=RATE, target_sr=16000, res_type="soxr_hq"
+    )
+    found = speechmos.run(audio.clip(-1, 1), 16000)
+    names = ("ovrl_mos", "sig_mos", "bak_mos", "p808_mos")
+    ours = [metric(SPEECH, RATE) for metric in NO_REFERENCE]
+    # Threads may add in another order; the networks compute in float32.
+    assert ours == pytest.approx([float(found[name]) for name in names], abs=1e-4)
+    assert ours == [metric(audio, 16000) for metric in NO_REFERENCE]
+
+
+def test_dnsmos_hears_what_a_wav_file_would_hold() -> None:
+    loud = 3 * SPEECH / np.abs(SPEECH).max()
+    assert metrics.dnsmos_overall(loud, RATE) == metrics.dnsmos_overall(loud.clip(-1, 1), RATE)
+
+
+def test_dnsmos_of_silence_is_no_figure() -> None:
+    with pytest.raises(metrics.UndefinedFigureError, match="dnsmos: the audio is silent"):
+        metrics.dnsmos_p808(np.zeros(RATE), RATE)
+
+
+@pytest.mark.parametrize("metric", NO_REFERENCE)
+@pytest.mark.parametrize(
+    ("audio", "rate", "message"),
+    [
+        (SPEECH[None], RATE, r"audio: has shape \(1, 22050\)"),
+        (SPEECH[:0], RATE, "audio: is empty"),
+        (np.full_like(SPEECH, np.nan), RATE, "audio: is empty, or holds NaN"),
+        (SPEECH, 0, "sample_rate: is 0"),
+    ],
+)
+def test_what_dnsmos_cannot_hear_is_refused(
+    metric: Callable[..., float], audio: np.ndarray, rate: int, message: str
+) -> None:
+    with pytest.raises(VocoderError, match=message):
+        metric(audio, rate)
+
+
+@pytest.mark.parametrize("module", ["speechmos.dnsmos", "onnxruntime", "requests"])
+def test_what_dnsmos_lacks_is_named(module: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from vocoder.judging.metrics import dnsmos
+
+    monkeypatch.delitem(sys.modules, "speechmos.dnsmos", raising=False)
+    monkeypatch.setitem(sys.modules, module, None)
+    dnsmos._judge.cache_clear()
+    dnsmos._scores_of.cache_clear()
+    with pytest.raises(
+        VocoderError, match=rf"speechmos: {module} is not .* pip install 'vocoder\[metrics\]'"
+    ):
+        metrics.dnsmos_overall(SPEECH, RATE)
+
+
 # ---- mel-cepstral distortion ----
 
 

@@ -22,9 +22,16 @@ from vocoder.judging.likelihood import log_likelihood
 from vocoder.judging.voices import compare
 
 FIGURES_OF_ALL = (
-    "log_spectral_distance", "mel_distance", "mel_cepstral_distortion", "f0_rmse", "voicing_f1",
-    "tone_bias", "stoi", "pesq",
-)  # fmt: skip
+    "log_spectral_distance",
+    "mel_distance",
+    "mel_cepstral_distortion",
+    "f0_rmse",
+    "voicing_f1",
+    "tone_bias",
+    "stoi",
+    "pesq",
+)
+DNSMOS = ("dnsmos_overall", "dnsmos_signal", "dnsmos_background", "dnsmos_p808")  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +64,7 @@ def scores_of(comparison, name):
 def test_the_recording_is_first_and_ideal_in_every_figure(comparison):
     found, _ = comparison
     recording = scores_of(found, "recording")
-    assert set(recording.values) == set(FIGURES_OF_ALL)
+    assert set(recording.values) == {*FIGURES_OF_ALL, *DNSMOS}
     for figure in FIGURES_OF_ALL:
         means = {v.name: v.summary(figure)[0] for v in found.voices}
         best = max if figure in ("voicing_f1", "stoi", "pesq") else min
@@ -129,13 +136,14 @@ def test_the_report_shows_the_worst_clips_first(comparison):
 
 def test_libraries_that_are_missing_leave_one_note(data, monkeypatch):
     find_spec = importlib.util.find_spec
-    missing = ("pystoi", "pesq")
+    missing = ("pystoi", "pesq", "speechmos")
     monkeypatch.setattr(
         importlib.util, "find_spec", lambda name: None if name in missing else find_spec(name)
     )
     found = compare("recording", data, n_clips=1)
     assert found.notes == (
-        "STOI and PESQ: left out, not installed; run: pip install 'vocoder[metrics]'",
+        "STOI, PESQ, DNSMOS overall, DNSMOS signal, DNSMOS background, DNSMOS P.808: "
+        "left out, not installed; run: pip install 'vocoder[metrics]'",
     )
     assert set(scores_of(found, "recording").values) == set(FIGURES_OF_ALL) - {"stoi", "pesq"}
 

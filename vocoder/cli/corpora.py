@@ -41,7 +41,44 @@ RECORDINGS, PICTURES = "Recordings", "Pictures"
     type=int,
     help="Hold out this many clips for the test; by default the reader decides.",
 )
-@seed_option(RECORDINGS, "Draw the test clips by this number, where they are drawn at random.")
+@option(
+    "--test-list",
+    group=RECORDINGS,
+    type=PATH,
+    help="Hold out the clips that this text file names for the test, one on each line by its path "
+    "within --source, in place of the reader's own rule.",
+)
+@option(
+    "--validation-list",
+    group=RECORDINGS,
+    type=PATH,
+    help="Hold out the clips that this text file names, likewise, to choose settings and "
+    "checkpoints by.",
+)
+@option(
+    "--epochs",
+    group=RECORDINGS,
+    is_flag=True,
+    help="Find and store the instants at which the vocal folds close; this needs the extra `pitch`.",
+)
+@option(
+    "--pitch-range",
+    group=RECORDINGS,
+    type=(float, float),
+    metavar="LOW HIGH",
+    help="Let --epochs look for a pitch between these frequencies in Hz; 55 and 420 by default, "
+    "which suits adults who speak.",
+)
+@option(
+    "--dither",
+    group=RECORDINGS,
+    is_flag=True,
+    help="Add noise of half a step of 16 bits to the audio, so that none of it is digital silence.",
+)
+@seed_option(
+    RECORDINGS,
+    "Draw the test clips, where they are drawn at random, and the dither by this number.",
+)
 @option(
     "--jobs",
     group=RECORDINGS,
@@ -69,6 +106,11 @@ def preprocess(
     preset: str,
     mels: Path | None,
     test_clips: int | None,
+    test_list: Path | None,
+    validation_list: Path | None,
+    epochs: bool,
+    pitch_range: tuple[float, float] | None,
+    dither: bool,
     seed: int,
     jobs: int | None,
     strict: bool,
@@ -90,13 +132,28 @@ def preprocess(
 
         refuse(
             context,
-            ("preset", "mels", "test_clips", "seed", "jobs", "strict"),
+            (
+                "preset",
+                "mels",
+                "test_clips",
+                "test_list",
+                "validation_list",
+                "epochs",
+                "pitch_range",
+                "dither",
+                "seed",
+                "jobs",
+                "strict",
+            ),
             f"is for recordings; {dataset} holds images",
         )
         click.echo(prepare_images(dataset, source, out, side=side))
         return 0
     if dataset not in DATASETS.names():
         raise unknown_name("data set", dataset, [*DATASETS.names(), *IMAGE_SETS.names()])
+    if pitch_range is not None and not epochs:
+        raise click.UsageError("--pitch-range: says where --epochs looks; give --epochs too")
+    from vocoder.data.speech.epochs import PitchRange
     from vocoder.data.speech.preprocess import preprocess as run
 
     refuse(context, ("side",), f"is for images; {dataset} holds recordings")
@@ -107,6 +164,10 @@ def preprocess(
         preset=preset,
         mels=mels,
         test_clips=test_clips,
+        test_list=test_list,
+        validation_list=validation_list,
+        epochs=PitchRange(*(pitch_range or ())) if epochs else None,
+        dither=dither,
         seed=seed,
         n_jobs=jobs,
         strict=strict,

@@ -36,7 +36,8 @@ from vocoder.voice.vocoder import Vocoder
 # Samples; the rows of the published flows. The lines of voices without a period of their own are
 # sought there.
 _TONE_PERIOD = 16
-_LIBRARIES = {"stoi": "pystoi", "pesq": "pesq"}
+_DNSMOS = ("dnsmos_overall", "dnsmos_signal", "dnsmos_background", "dnsmos_p808")
+_LIBRARIES = {"stoi": "pystoi", "pesq": "pesq"} | dict.fromkeys(_DNSMOS, "speechmos")
 
 _Metric = Callable[[npt.NDArray[np.float64], npt.NDArray[np.float64], int], float]
 
@@ -68,8 +69,8 @@ def compare(
         n_examples: clips on that page, those that come out worst; 0 for none.
 
     Returns:
-        Every figure that the voices have; likelihoods are of flows only, and PESQ and STOI are
-        there if the extra `metrics` is installed.
+        Every figure that the voices have; likelihoods are of flows only, and STOI, PESQ and DNSMOS
+        are there if the extra `metrics` is installed.
 
     Raises:
         VocoderError: a count is too small; a voice is named twice, unknown, or was made for other
@@ -190,6 +191,9 @@ def _metrics_of(preset: MelPreset) -> tuple[dict[str, Callable[..., float]], lis
     def without_rows(metric: _Metric) -> Callable[..., float]:
         return lambda recording, audio, rate, _: metric(recording, audio, rate)
 
+    def without_reference(metric: Callable[..., float]) -> Callable[..., float]:
+        return lambda _, audio, rate, __: metric(audio, rate)
+
     compute: dict[str, Callable[..., float]] = {
         "log_spectral_distance": without_rows(metrics.log_spectral_distance),
         "mel_distance": without_rows(functools.partial(metrics.mel_distance, preset=preset)),
@@ -199,11 +203,12 @@ def _metrics_of(preset: MelPreset) -> tuple[dict[str, Callable[..., float]], lis
         "tone_bias": metrics.tone_bias,
         "stoi": without_rows(metrics.stoi),
         "pesq": without_rows(metrics.pesq),
+        **{name: without_reference(getattr(metrics, name)) for name in _DNSMOS},
     }
     missing = [name for name in _LIBRARIES if not importlib.util.find_spec(_LIBRARIES[name])]
     for name in missing:
         del compute[name]
-    labels = " and ".join(FIGURES[name].label for name in missing)
+    labels = ", ".join(FIGURES[name].label for name in missing)
     note = f"{labels}: left out, not installed; run: pip install 'vocoder[metrics]'"
     return compute, [note] if missing else []
 

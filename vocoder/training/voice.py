@@ -49,8 +49,10 @@ class VoiceTask(Task[VoiceModel]):
         self.crops = Crops(
             self.corpus, self.train.segment_length, self.train.seed, recipe.config.mel_context
         )
-        self.test_clips = self.corpus.utterances("test")[: self.train.eval_clips]
         self.examples = f"crops of {self.train.segment_length} samples"
+        # What selects the best checkpoint is no test of it any more, where the corpus allows.
+        held_out = self.corpus.utterances("validation") or self.corpus.utterances("test")
+        self.test_clips = held_out[: self.train.eval_clips]
         self.units_per_step = self.train.batch_size * self.train.segment_length
         self.facts = {
             "name": self.corpus.name,

@@ -239,7 +239,7 @@ def with_utterance(**fields: object) -> str:
         (changed(utterances=json.loads(MANIFEST.to_json())["utterances"][::-1]), "sorted by id"),
         (changed(utterances=json.loads(MANIFEST.to_json())["utterances"][:1] * 2), "different"),
         (with_utterance(id="../a"), r"utterances\[0\]: id '../a' is not fit"),
-        (with_utterance(split="dev"), "neither train nor test"),
+        (with_utterance(split="dev"), "is none of train, validation, test"),
         (with_utterance(n_samples=511), "not a multiple of the hop 256"),
         (with_utterance(n_samples=0), "not a multiple of the hop 256"),
         (with_utterance(n_samples=512.0), "n_samples must be int"),

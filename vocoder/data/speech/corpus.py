@@ -1,10 +1,14 @@
-"""The preprocessed corpus that training reads.
+"""The preprocessed corpus, which training and judging read.
 
 A preprocessed corpus is a folder:
 
     manifest.json      what is in it, written last: a folder without one is not finished
     audio/ID.npy       int16 (N,), N a multiple of the hop length
     mels/ID.npy        float32 (M, F) of exactly that audio; frame f starts at sample f·hop
+    epochs/ID.npy      int32 (E,), if asked for: samples at which the vocal folds close, rising
+
+With dither, the audio is float32 in the same scale: each sample is moved by less than half a step
+of 16 bits, so that rounding gives the 16 bits back.
 """
 
 from __future__ import annotations
@@ -20,6 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vocoder.config import suggest
+from vocoder.data.speech.epochs import EpochSummary
 from vocoder.data.speech.reader import SPLITS, Split, is_safe_id
 from vocoder.errors import VocoderError
 from vocoder.files.arrays import load_npy
@@ -38,6 +43,7 @@ class Utterance:
     split: Split
     n_samples: int
     n_frames: int
+    n_epochs: int | None = None  # None: of a corpus without epochs
 
 
 @dataclass(frozen=True)
@@ -46,10 +52,12 @@ class Manifest:
 
     name: str  # of the reader
     preset: MelPreset
-    seed: int  # of a random split
+    seed: int  # of a random split, and of the dither
     split_rule: str  # in words
     utterances: tuple[Utterance, ...]  # sorted by id
     given_mels: bool = False  # the mels are not those of the recordings
+    dither: bool = False  # the audio has noise of half a step of 16 bits
+    epochs: EpochSummary | None = None  # how they were found; None: the corpus has none
 
     def to_json(self) -> str:
         """Return the text of the file, one line for each utterance."""
@@ -59,6 +67,8 @@ class Manifest:
             length = utterance.n_samples / self.preset.sample_rate
             seconds[utterance.split] += length
             values = {**utterance.__dict__, "seconds": round(length, 3)}
+            if utterance.n_epochs is None:
+                del values["n_epochs"]
             lines.append(json.dumps(values, ensure_ascii=False))
         head = {
             "format": FORMAT,
@@ -66,10 +76,12 @@ class Manifest:
             "name": self.name,
             "seed": self.seed,
             "split_rule": self.split_rule,
-            "seconds": {split: round(total, 3) for split, total in seconds.items()},
+            "seconds": {split: round(total, 3) for split, total in seconds.items() if total},
             "fingerprint": self.preset.fingerprint,
             "preset": self.preset.to_dict(),
             **({"given_mels": True} if self.given_mels else {}),
+            **({"dither": True} if self.dither else {}),
+            **({} if self.epochs is None else {"epochs": vars(self.epochs)}),
         }
         opening = json.dumps(head, ensure_ascii=False, indent=1).removesuffix("\n}")
         return opening + ',\n "utterances": [\n  ' + ",\n  ".join(lines) + "\n ]\n}\n"
@@ -105,8 +117,9 @@ class Manifest:
                 f"{preset.fingerprint}; preprocess the corpus again"
             )
         items = _field(values, "utterances", list, where)
+        epochs = _epoch_summary(values.get("epochs"), where)
         utterances = tuple(
-            _utterance(item, preset, f"{where}: utterances[{index}]")
+            _utterance(item, preset, epochs is not None, f"{where}: utterances[{index}]")
             for index, item in enumerate(items)
         )
         ids = [utterance.id for utterance in utterances]
@@ -119,6 +132,8 @@ class Manifest:
             split_rule=_field(values, "split_rule", str, where),
             utterances=utterances,
             given_mels=values.get("given_mels") is True,
+            dither=values.get("dither") is True,
+            epochs=epochs,
         )
 
 
@@ -129,7 +144,17 @@ def _field(values: dict[str, Any], key: str, kind: type, where: str) -> Any:
     return value
 
 
-def _utterance(item: Any, preset: MelPreset, where: str) -> Utterance:
+def _epoch_summary(values: Any, where: str) -> EpochSummary | None:
+    if values is None:
+        return None
+    where = f"{where}: epochs"
+    if not isinstance(values, dict):
+        raise VocoderError(f"{where}: must be dict, is {str(values)[:40]!r}")
+    kinds = {"f_min": float, "f_max": float, "found_by": str, "n_voiced": int, "n_bad": int}
+    return EpochSummary(**{key: _field(values, key, kind, where) for key, kind in kinds.items()})
+
+
+def _utterance(item: Any, preset: MelPreset, has_epochs: bool, where: str) -> Utterance:
     if not isinstance(item, dict):
         raise VocoderError(f"{where}: must be dict, is {str(item)[:40]!r}")
     identity = _field(item, "id", str, where)
@@ -139,7 +164,7 @@ def _utterance(item: Any, preset: MelPreset, where: str) -> Utterance:
     if not is_safe_id(identity):
         raise VocoderError(f"{where}: id {identity[:40]!r} is not fit for a file name")
     if split not in SPLITS:
-        raise VocoderError(f"{where}: split {split[:40]!r} is neither train nor test")
+        raise VocoderError(f"{where}: split {split[:40]!r} is none of {', '.join(SPLITS)}")
     if n_samples < 1 or n_samples % preset.hop_length:
         raise VocoderError(
             f"{where}: n_samples {n_samples} is not a multiple of the hop {preset.hop_length}"
@@ -149,7 +174,8 @@ def _utterance(item: Any, preset: MelPreset, where: str) -> Utterance:
             f"{where}: n_frames {n_frames}, but {n_samples} samples make "
             f"{preset.n_frames(n_samples)} with preset {preset.name}"
         )
-    return Utterance(identity, split, n_samples, n_frames)  # type: ignore[arg-type]
+    n_epochs = _field(item, "n_epochs", int, where) if has_epochs else None
+    return Utterance(identity, split, n_samples, n_frames, n_epochs)  # type: ignore[arg-type]
 
 
 class Corpus:
@@ -196,19 +222,20 @@ class Corpus:
         """Return the clips of one split, sorted by id.
 
         Raises:
-            VocoderError: `split` is neither "train" nor "test".
+            VocoderError: `split` is none of `SPLITS`.
         """
         if split not in SPLITS:
             raise VocoderError(f"split {split!r}: unknown{suggest(split, SPLITS)}")
         return [utterance for utterance in self.manifest.utterances if utterance.split == split]
 
-    def audio(self, utterance: Utterance) -> npt.NDArray[np.int16]:
-        """Map the audio (N,), int16, full scale 32768.
+    def audio(self, utterance: Utterance) -> npt.NDArray[np.int16 | np.float32]:
+        """Map the audio (N,), full scale 32768: int16, or with dither float32.
 
         Raises:
             VocoderError: the file is missing, damaged or of another length.
         """
-        return map_array(audio_path(self.folder, utterance.id), np.int16, (utterance.n_samples,))
+        dtype = np.float32 if self.manifest.dither else np.int16
+        return map_array(audio_path(self.folder, utterance.id), dtype, (utterance.n_samples,))
 
     def mel(self, utterance: Utterance) -> npt.NDArray[np.float32]:
         """Map the mel-spectrogram (M, F), float32.
@@ -219,6 +246,20 @@ class Corpus:
         shape = (self.preset.n_mels, utterance.n_frames)
         return map_array(mel_path(self.folder, utterance.id), np.float32, shape)
 
+    def epochs(self, utterance: Utterance) -> npt.NDArray[np.int32]:
+        """Map the samples (E,) at which the vocal folds close, rising; see `epochs.find_epochs`.
+
+        Raises:
+            VocoderError: the corpus has no epochs, or the file is missing, damaged or of another
+                length.
+        """
+        if utterance.n_epochs is None:
+            raise VocoderError(
+                f"{self.folder}: holds no epochs; preprocess the corpus again, with --epochs, into "
+                "another folder"
+            )
+        return map_array(epochs_path(self.folder, utterance.id), np.int32, (utterance.n_epochs,))
+
 
 def audio_path(folder: Path, identity: str) -> Path:
     """Return where a corpus keeps the audio of a clip."""
@@ -228,6 +269,16 @@ def audio_path(folder: Path, identity: str) -> Path:
 def mel_path(folder: Path, identity: str) -> Path:
     """Return where a corpus keeps the mel of a clip."""
     return folder / "mels" / f"{identity}.npy"
+
+
+def epochs_path(folder: Path, identity: str) -> Path:
+    """Return where a corpus keeps the epochs of a clip."""
+    return folder / "epochs" / f"{identity}.npy"
+
+
+def array_folders(folder: Path) -> tuple[Path, ...]:
+    """Return the folders of a corpus that hold a file for each clip."""
+    return tuple(path(folder, "").parent for path in (audio_path, mel_path, epochs_path))
 
 
 def map_array(path: Path, dtype: Any, shape: Sequence[int]) -> npt.NDArray[Any]:

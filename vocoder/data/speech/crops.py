@@ -54,6 +54,10 @@ class Crops:
         self.hop_length = corpus.preset.hop_length
         self.frames = -(-segment_length // self.hop_length)
         everything = corpus.utterances("train")
+        if not everything:
+            raise VocoderError(
+                f"{corpus.folder}: holds no training clips; it was preprocessed to judge by alone"
+            )
         self.utterances = [u for u in everything if self._room(u) > 0]
         if not self.utterances:
             seconds = (self.frames + sum(context)) * self.hop_length / corpus.preset.sample_rate

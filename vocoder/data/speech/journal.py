@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vocoder.data.speech.corpus import MANIFEST, audio_path, mel_path
+from vocoder.data.speech.corpus import MANIFEST, array_folders
 from vocoder.errors import VocoderError
 from vocoder.files.atomic import atomic_path
 
@@ -33,6 +33,9 @@ class Record:
     n_samples: int  # of the stored audio
     n_clipped: int  # samples beyond full scale
     mel: Sequence[str | int] = ()  # of a given mel: its file, bytes and time of change
+    n_epochs: int = 0
+    n_voiced: int = 0  # frames that the pitch tracker calls voiced, if epochs were asked for
+    n_bad: int = 0  # those of them with which the epochs do not agree
 
 
 class Journal:
@@ -54,7 +57,8 @@ class Journal:
         try:
             content = journal.path.read_bytes()
         except FileNotFoundError:
-            if foreign := [name for name in ("audio", "mels", MANIFEST) if (out / name).exists()]:
+            names = (*(folder.name for folder in array_folders(out)), MANIFEST)
+            if foreign := [name for name in names if (out / name).exists()]:
                 raise VocoderError(
                     f"{out}: holds {foreign[0]} but no {JOURNAL}, so it cannot be continued; "
                     "give another folder"
@@ -62,8 +66,9 @@ class Journal:
             journal._rewrite(())
         else:
             journal._read(content)
-        for path in (audio_path(out, ""), mel_path(out, "")):
-            path.parent.mkdir(exist_ok=True)
+        for folder in array_folders(out):
+            if folder.name != "epochs" or settings.get("epochs"):
+                folder.mkdir(exist_ok=True)
         sweep(out)
         return journal
 
@@ -118,7 +123,7 @@ def _line(values: Mapping[str, Any]) -> bytes:
 def sweep(out: Path) -> None:
     """Remove the temporary files of a run that was killed."""
     pattern = re.compile(r"\..*\.[a-z0-9_]{8}\.(npy|json|jsonl)")
-    for folder in (out, audio_path(out, "").parent, mel_path(out, "").parent):
+    for folder in (out, *array_folders(out)):
         with contextlib.suppress(FileNotFoundError):
             for entry in os.scandir(folder):
                 if pattern.fullmatch(entry.name):

@@ -12,16 +12,19 @@ import os
 import signal
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vocoder.data.speech.corpus import MANIFEST, Manifest, Utterance, audio_path, mel_path
+from vocoder.data.speech.corpus import MANIFEST, Manifest, Utterance, array_folders
+from vocoder.data.speech.epochs import EpochSummary, PitchRange, tool_version
 from vocoder.data.speech.given_mels import pair_mels
+from vocoder.data.speech.given_splits import digest_of, split_by_lists
 from vocoder.data.speech.journal import Journal, Record, only_run, sweep
 from vocoder.data.speech.maker import Maker
-from vocoder.data.speech.reader import DATASETS, SPLITS, Clip, Listing
+from vocoder.data.speech.reader import DATASETS, SPLITS, Clip, Listing, Split
 from vocoder.data.speech.workers import results_of, worthwhile_jobs
 from vocoder.errors import VocoderError
 from vocoder.files.atomic import atomic_path
@@ -52,15 +55,17 @@ class PreprocessReport:
     def __str__(self) -> str:
         """Say in one line what there is now and what was done for it."""
         utterances = self.manifest.utterances
-        n_test = sum(utterance.split == "test" for utterance in utterances)
+        n_clips = Counter(utterance.split for utterance in utterances)
+        validation = f", {n_clips['validation']} validation" if n_clips["validation"] else ""
         done = f"made {self.n_made} clips in {self.seconds:.1f} s, {self.n_kept} were there"
         if not self.n_made:
             done = "nothing to do, all of it was there"
         return (
-            f"{self.out}: {len(utterances) - n_test} training and {n_test} test clips, "
+            f"{self.out}: {n_clips['train']} training{validation} and "
+            f"{n_clips['test']} test clips, "
             f"{self.hours:.2f} h, preset {self.manifest.preset.name}"
             f"{', given mels' if self.manifest.given_mels else ''}; {self.manifest.split_rule}; "
-            f"{done}"
+            f"{done}{'' if self.manifest.epochs is None else f'; {self.manifest.epochs}'}"
         )
 
 
@@ -72,6 +77,10 @@ def preprocess(
     preset: str | MelPreset = "tacotron2-22k",
     mels: str | Path | None = None,
     test_clips: int | None = None,
+    test_list: str | Path | None = None,
+    validation_list: str | Path | None = None,
+    epochs: PitchRange | None = None,
+    dither: bool = False,
     seed: int = 0,
     n_jobs: int | None = None,
     strict: bool = False,
@@ -90,7 +99,13 @@ def preprocess(
             of the recordings' own; see `given_mels.pair_mels`. They may be up to two frames longer
             or shorter than their recordings.
         test_clips: clips held out for the test; None: a tenth.
-        seed: of the split, where it is random.
+        test_list: a text file that names the test clips, in place of the reader's own split; see
+            `given_splits`. All clips may be test clips, of a corpus to judge by alone.
+        validation_list: one that names clips for choosing settings; only beside `test_list`.
+        epochs: the range in which to look for the closures of the vocal folds, to store them beside
+            the audio; None stores none.
+        dither: add noise of half a step of 16 bits to the audio, which is then stored as float32.
+        seed: of the split, where it is random, and of the dither.
         n_jobs: processes; None: as many as there are cores and the work is worth.
         strict: stop at the first file that cannot be used, instead of leaving it out.
 
@@ -105,7 +120,12 @@ def preprocess(
     preset = get_preset(preset) if isinstance(preset, str) else preset
     if n_jobs is not None and n_jobs < 1:
         raise VocoderError(f"n_jobs: {n_jobs}; give 1 or more")
+    if epochs is not None:
+        epochs.check(preset.sample_rate)
+    lists = _lists(test_clips, test_list, validation_list)
     listing = DATASETS.find(corpus)(source, test_clips, seed)
+    if lists:
+        listing = split_by_lists(listing, source, lists)
     if mels is not None:
         listing = pair_mels(listing, source, Path(mels))
     if strict and listing.problems:
@@ -118,29 +138,30 @@ def preprocess(
         "test_clips": test_clips,
         "seed": seed,
         "mels": None if mels is None else str(Path(mels).resolve()),
+        "lists": {split: digest_of(path) for split, path in lists.items()} or None,
+        "epochs": None if epochs is None else {**vars(epochs), "found_by": tool_version()},
+        "dither": dither or None,
     }
     with only_run(out), _interrupted_by_sigterm():
         journal = Journal.open(out, settings)
         try:
-            maker = Maker(source, out, preset)
+            maker = Maker(source, out, preset, epochs, seed if dither else None)
             records = _kept(maker, listing.clips, journal)
             n_kept = len(records)
             todo = [clip for clip in listing.clips if clip.id not in records]
             n_jobs = n_jobs or worthwhile_jobs(todo)
-            failures = list(listing.problems)
-            with journal.appending(records.values()) as append:
-                for result in results_of(maker, todo, n_jobs, n_kept):
-                    if isinstance(result, Record):
-                        append(result)
-                        records[result.id] = result
-                    elif strict:
-                        raise VocoderError(f"{source / result.file}: {result.reason}")
-                    else:
-                        failures.append((result.file, result.reason))
-            failures.sort()
-            utterances = _utterances(listing, records, preset, source, failures)
-            given = mels is not None
-            manifest = Manifest(corpus, preset, seed, listing.split_rule, utterances, given)
+            made = _make(maker, todo, journal, records, n_jobs, strict)
+            failures = sorted([*listing.problems, *made])
+            manifest = Manifest(
+                name=corpus,
+                preset=preset,
+                seed=seed,
+                split_rule=listing.split_rule,
+                utterances=_utterances(maker, listing, records, failures),
+                given_mels=mels is not None,
+                dither=dither,
+                epochs=None if epochs is None else _summary(epochs, records.values()),
+            )
             _finish(out, manifest, journal, records)
         finally:
             sweep(out)
@@ -156,6 +177,33 @@ def preprocess(
         seconds=time.monotonic() - begin,
         n_jobs=n_jobs,
         failures=tuple(failures),
+    )
+
+
+def _lists(
+    test_clips: int | None, test_list: str | Path | None, validation_list: str | Path | None
+) -> dict[Split, Path]:
+    """Return the lists that were given, by their splits."""
+    if test_list is None:
+        if validation_list is not None:
+            raise VocoderError("validation list: give a test list too")
+        return {}
+    if test_clips is not None:
+        raise VocoderError("test_clips: a test list says which they are; leave one of the two out")
+    lists: dict[Split, Path] = {"test": Path(test_list)}
+    if validation_list is not None:
+        lists["validation"] = Path(validation_list)
+    return lists
+
+
+def _summary(pitch: PitchRange, records: Iterable[Record]) -> EpochSummary:
+    records = list(records)
+    return EpochSummary(
+        f_min=float(pitch.f_min),
+        f_max=float(pitch.f_max),
+        found_by=tool_version(),
+        n_voiced=sum(record.n_voiced for record in records),
+        n_bad=sum(record.n_bad for record in records),
     )
 
 
@@ -184,26 +232,57 @@ def _kept(maker: Maker, clips: Iterable[Clip], journal: Journal) -> dict[str, Re
     return kept
 
 
+def _make(
+    maker: Maker,
+    clips: Sequence[Clip],
+    journal: Journal,
+    records: dict[str, Record],
+    n_jobs: int,
+    strict: bool,
+) -> list[tuple[str, str]]:
+    """Make clips, adding to `records`; return (file, reason) of those that cannot be used.
+
+    Raises:
+        VocoderError: with `strict`, one cannot be used.
+    """
+    failures = []
+    with journal.appending(records.values()) as append:
+        for result in results_of(maker, clips, n_jobs, len(records)):
+            if isinstance(result, Record):
+                append(result)
+                records[result.id] = result
+            elif strict:
+                raise VocoderError(f"{maker.source / result.file}: {result.reason}")
+            else:
+                failures.append((result.file, result.reason))
+    return failures
+
+
 def _utterances(
+    maker: Maker,
     listing: Listing,
     records: Mapping[str, Record],
-    preset: MelPreset,
-    source: Path,
     failures: Sequence[tuple[str, str]],
 ) -> tuple[Utterance, ...]:
     utterances = tuple(
-        Utterance(clip.id, clip.split, n_samples, preset.n_frames(n_samples))
+        Utterance(
+            clip.id,
+            clip.split,
+            n_samples,
+            maker.preset.n_frames(n_samples),
+            None if maker.pitch is None else records[clip.id].n_epochs,
+        )
         for clip in sorted(listing.clips, key=lambda clip: clip.id)
         if clip.id in records
         for n_samples in (records[clip.id].n_samples,)
     )
-    missing = [
-        split for split in SPLITS if not any(utterance.split == split for utterance in utterances)
-    ]
+    wanted = {clip.split for clip in listing.clips}
+    usable = {utterance.split for utterance in utterances}
+    missing = [split for split in SPLITS if split in wanted - usable]
     if missing:
         which = f"{missing[0]} clip" if utterances else "clip"
         first = f"; the first of {len(failures)}: {': '.join(failures[0])}" if failures else ""
-        raise VocoderError(f"{source}: no usable {which}; mend the files{first}")
+        raise VocoderError(f"{maker.source}: no usable {which}; mend the files{first}")
     return utterances
 
 
@@ -217,7 +296,7 @@ def _finish(out: Path, manifest: Manifest, journal: Journal, records: Mapping[st
         with atomic_path(path) as temporary:
             temporary.write_bytes(content)
     journal.close(records.values())
-    for folder in (audio_path(out, "").parent, mel_path(out, "").parent):
+    for folder in array_folders(out):
         for file in folder.glob("*.npy"):
             if file.stem not in records:
                 file.unlink()

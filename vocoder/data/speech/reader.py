@@ -12,8 +12,9 @@ from typing import Literal, TypeVar
 from vocoder.errors import VocoderError
 from vocoder.registry import Registry
 
-Split = Literal["train", "test"]
-SPLITS: tuple[Split, ...] = ("train", "test")
+# The validation clips are for choosing settings and checkpoints, the test clips for the last word.
+Split = Literal["train", "validation", "test"]
+SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 
 
 @dataclass(frozen=True)

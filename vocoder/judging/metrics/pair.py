@@ -14,6 +14,27 @@ class UndefinedFigureError(VocoderError):
     """A sound pair that has no such figure, as two whispers have no error of pitch."""
 
 
+def checked_audio(name: str, audio: npt.ArrayLike, sample_rate: int) -> npt.NDArray[np.float64]:
+    """Return audio (N,) in double precision.
+
+    Args:
+        name: what to call it in messages.
+        audio: (N,).
+        sample_rate: of the audio, in Hz.
+
+    Raises:
+        VocoderError: it has another shape, holds nothing or NaN, or has no rate.
+    """
+    if sample_rate <= 0:
+        raise VocoderError(f"sample_rate: is {sample_rate}; give the rate of the audio, in Hz")
+    samples = np.asarray(audio, np.float64)
+    if samples.ndim != 1:
+        raise VocoderError(f"{name}: has shape {samples.shape}; give one channel (N,)")
+    if not samples.size or not np.isfinite(samples).all():
+        raise VocoderError(f"{name}: is empty, or holds NaN or infinite samples")
+    return samples
+
+
 def aligned_pair(
     reference: npt.ArrayLike, estimate: npt.ArrayLike, sample_rate: int
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
@@ -22,14 +43,10 @@ def aligned_pair(
     Raises:
         VocoderError: they do not fit each other, hold nothing or NaN, or have no rate.
     """
-    if sample_rate <= 0:
-        raise VocoderError(f"sample_rate: is {sample_rate}; give the rate of both, in Hz")
-    pair = np.asarray(reference, np.float64), np.asarray(estimate, np.float64)
-    for name, audio in zip(("reference", "estimate"), pair, strict=True):
-        if audio.ndim != 1:
-            raise VocoderError(f"{name}: has shape {audio.shape}; compare one channel (N,)")
-        if not audio.size or not np.isfinite(audio).all():
-            raise VocoderError(f"{name}: is empty, or holds NaN or infinite samples")
+    pair = (
+        checked_audio("reference", reference, sample_rate),
+        checked_audio("estimate", estimate, sample_rate),
+    )
     lengths = [len(audio) for audio in pair]
     if max(lengths) - min(lengths) > _TOLERANCE * sample_rate:
         raise VocoderError(

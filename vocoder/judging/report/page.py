@@ -173,7 +173,14 @@ def _caption(comparison: Comparison, voice: VoiceScores | None, place: int) -> s
         return "as recorded"
     parts = []
     for figure in comparison.figures:
-        if figure.name in ("mel_distance", "f0_rmse", "tone_bias", "stoi", "pesq"):
+        if figure.name in (
+            "mel_distance",
+            "f0_rmse",
+            "tone_bias",
+            "stoi",
+            "pesq",
+            "dnsmos_overall",
+        ):
             value = voice.values[figure.name][place]
             number = f"{_number(value, figure)} {comparison.unit(figure)}".rstrip()
             parts.append(f"{figure.label} {number if math.isfinite(value) else 'undefined'}")

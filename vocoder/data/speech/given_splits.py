@@ -1,0 +1,84 @@
+"""Splits that the caller states, clip by clip, in place of those that a reader draws.
+
+A list names a clip on each line: its recording within the source, such as `digits/1.wav`, the same
+without the suffix, or the clip's id. Figures of different times compare only on the same clips.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from vocoder.data.speech.reader import Listing, Split
+from vocoder.errors import VocoderError
+
+
+def split_by_lists(listing: Listing, source: Path, lists: Mapping[Split, Path]) -> Listing:
+    """Give the clips that a list names its split, and all others to the training.
+
+    Args:
+        listing: the clips.
+        source: where their recordings are.
+        lists: a text file for each split but the training.
+
+    Raises:
+        VocoderError: a list cannot be read, is empty, names what is no clip, or names a clip that
+            another line or list has named.
+    """
+    named: dict[str, str] = {}
+    for clip in listing.clips:
+        recording = clip.path.relative_to(source)
+        for name in (clip.id, recording.with_suffix("").as_posix(), recording.as_posix()):
+            named[name] = clip.id
+    broken = {file for file, _ in listing.problems}
+    splits: dict[str, Split] = {}
+    rules = []
+    for split, path in lists.items():
+        lines = read_list(path)
+        for number, name in lines:
+            identity = named.get(name)
+            if identity is None and name in broken:
+                continue  # it is told of already
+            if identity is None:
+                raise VocoderError(
+                    f"{path} line {number}: {name[:80]!r} is no clip of {source}; "
+                    "a line is the path of a recording within that folder"
+                )
+            if identity in splits:
+                raise VocoderError(f"{path} line {number}: {name[:80]!r} is named a second time")
+            splits[identity] = split
+        rules.append(f"{split}: the {len(lines)} clips of {path.name}")
+    clips = tuple(replace(clip, split=splits.get(clip.id, "train")) for clip in listing.clips)
+    return replace(listing, clips=clips, split_rule="; ".join(rules))
+
+
+def read_list(path: Path) -> list[tuple[int, str]]:
+    """Return the lines of a text file that are not blank, each with its number.
+
+    Raises:
+        VocoderError: it cannot be read, is not UTF-8, or has no such line.
+    """
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise VocoderError(f"{path}: cannot be opened ({error.strerror or error})") from None
+    except UnicodeDecodeError:
+        raise VocoderError(f"{path}: is not UTF-8 text; save it as UTF-8") from None
+    lines = [
+        (number, line.strip()) for number, line in enumerate(text.split("\n"), 1) if line.strip()
+    ]
+    if not lines:
+        raise VocoderError(f"{path}: names no clip; write the path of a recording on each line")
+    return lines
+
+
+def digest_of(path: Path) -> str:
+    """Return what tells one list from another: the number of its lines, and their SHA-256.
+
+    Raises:
+        VocoderError: the list cannot be used.
+    """
+    names = [name for _, name in read_list(path)]
+    return f"{len(names)} clips, SHA-256 {hashlib.sha256(chr(10).join(names).encode()).hexdigest()}"
