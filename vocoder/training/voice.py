@@ -64,7 +64,9 @@ class VoiceTask(Task[VoiceModel]):
         return crops.audio, crops.mel, crops.offset
 
     def initialise(self, model: VoiceModel, device: torch.device) -> None:
-        """Do nothing: no flow over sound takes anything from data."""
+        """Set the normalisations, where a model has any, by the first batch of all processes."""
+        audio, mel, offset = self.batch(0, 0, 1)
+        model.initialise(audio.to(device), mel.to(device), offset)
 
     def likelihood(self, loss: float) -> tuple[str, float]:
         """Return nats per dimension, of which more is better."""
