@@ -15,10 +15,14 @@ from torch import Tensor, nn
 from vocoder.data.speech.corpus import Manifest, Utterance
 from vocoder.mel.presets import get_preset
 from vocoder.mel.spectrogram import MelSpectrogram
+from vocoder.models.families.coupling_flow import CouplingFlow
 from vocoder.models.families.image_flow import ImageFlow
 from vocoder.models.families.row_flow import RowFlow
+from vocoder.models.families.voice import VoiceModel
+from vocoder.models.flowavenet import FloWaveNet, FloWaveNetConfig
 from vocoder.models.nanoflow import NanoFlow, NanoFlowConfig
 from vocoder.models.waveflow import WaveFlow, WaveFlowConfig
+from vocoder.models.waveglow import WaveGlow, WaveGlowConfig
 from vocoder.recipe import ImageRecipe, Recipe
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -78,7 +82,33 @@ def _build(config: WaveFlowConfig | NanoFlowConfig) -> RowFlow:
     return NanoFlow(config) if isinstance(config, NanoFlowConfig) else WaveFlow(config)
 
 
-def audio_and_mel(model: RowFlow, n_frames: int = 3, batch: int = 2) -> tuple[Tensor, Tensor]:
+def coupling_models() -> dict[str, CouplingFlow]:
+    """Return one small perturbed model in float64 of every family, hop 24, 4 mel bands."""
+    glow = {"n_mels": 4, "hop_length": 24, "window": 60, "n_layers": 2, "channels": 4}
+    wavenet = {"n_mels": 4, "upsample_strides": (4, 6), "channels": 4, "n_blocks": 3, "n_flows": 2}
+    configs = {
+        "waveglow": WaveGlowConfig(**glow, n_flows=4, n_group=6, early_every=2),
+        "waveglow-wide-kernel": WaveGlowConfig(**glow, n_flows=2, n_group=4, kernel_size=5),
+        "waveglow-alternate": WaveGlowConfig(
+            **glow, n_flows=4, n_group=8, early_every=3, early_size=4, alternate=True
+        ),
+        # Ten samples do not divide a frame.
+        "waveglow-loose": WaveGlowConfig(**glow, n_flows=3, n_group=10, early_every=1),
+        "flowavenet": FloWaveNetConfig(**wavenet, blocks_per_split=1),
+        "flowavenet-additive": FloWaveNetConfig(**wavenet, coupling="additive"),
+        # Three flows in each of three blocks, after which the halves of the mel are exchanged.
+        "flowavenet-odd": FloWaveNetConfig(**wavenet | {"n_flows": 3}, blocks_per_split=2),
+        "flowavenet-2018": FloWaveNetConfig(**wavenet, dilation_base=3, n_layers=3),
+    }
+    torch.manual_seed(0)
+    models: dict[str, CouplingFlow] = {
+        name: WaveGlow(config) if isinstance(config, WaveGlowConfig) else FloWaveNet(config)
+        for name, config in configs.items()
+    }
+    return {name: perturb(model).double() for name, model in models.items()}
+
+
+def audio_and_mel(model: VoiceModel, n_frames: int = 3, batch: int = 2) -> tuple[Tensor, Tensor]:
     """Return random audio (B, N) and mel (B, M, F) that fit each other, in float64."""
     generator = torch.Generator().manual_seed(1)
     audio = torch.randn(batch, n_frames * model.hop_length, generator=generator).double()

@@ -47,13 +47,13 @@ def test_it_ends_as_it_began(before: str) -> None:
 
 def test_a_step_computes_in_it_whoever_calls(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
-    honest = torch.conv2d
+    honest = torch.conv1d
 
     def watched(*arguments: object) -> torch.Tensor:
         seen.append(CUDNN.fp32_precision)
         return honest(*arguments)  # type: ignore[call-overload]
 
-    monkeypatch.setattr("vocoder.flows.linear.F.conv2d", watched)
+    monkeypatch.setattr("vocoder.flows.linear.F.conv1d", watched)
     step, x = Conv1x1(4), torch.randn(2, 4, 3, 3)
     z, _ = step(x)
     step.inverse(z)

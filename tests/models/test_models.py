@@ -1,4 +1,4 @@
-"""Laws that hold for every audio model, in float64."""
+"""Laws that hold for every voice, in float64, and those of the row-autoregressive ones."""
 
 from __future__ import annotations
 
@@ -7,21 +7,24 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from helpers import audio_and_mel, tiny_models
+from helpers import audio_and_mel, coupling_models, tiny_models
 
 from vocoder.flows.autoregressive import row_orders
 from vocoder.flows.reshape import fold_rows, unfold_rows
 from vocoder.models.families.row_flow import RowFlow
+from vocoder.models.families.voice import VoiceModel
 from vocoder.models.nanoflow import NanoFlow, NanoFlowConfig
 from vocoder.models.waveflow import WaveFlow, WaveFlowConfig
 from vocoder.nets.upsample import Upsampler, reach
 
 MODELS = tiny_models()
-each_model = pytest.mark.parametrize("model", MODELS.values(), ids=MODELS.keys())
+VOICES: dict[str, VoiceModel] = {**MODELS, **coupling_models()}
+each_model = pytest.mark.parametrize("model", VOICES.values(), ids=VOICES.keys())
+each_row_flow = pytest.mark.parametrize("model", MODELS.values(), ids=MODELS.keys())
 
 
 @each_model
-def test_inverse_undoes_forward(model: RowFlow) -> None:
+def test_inverse_undoes_forward(model: VoiceModel) -> None:
     x, mel = audio_and_mel(model)
     with torch.no_grad():
         z, _ = model(x, mel)
@@ -31,14 +34,14 @@ def test_inverse_undoes_forward(model: RowFlow) -> None:
 
 
 @each_model
-def test_logdet_is_that_of_the_jacobian(model: RowFlow) -> None:
+def test_logdet_is_that_of_the_jacobian(model: VoiceModel) -> None:
     x, mel = audio_and_mel(model, n_frames=2, batch=1)
     jacobian = torch.autograd.functional.jacobian(lambda audio: model(audio, mel)[0], x)
     _, expected = torch.linalg.slogdet(jacobian[0, :, 0])
     torch.testing.assert_close(model(x, mel)[1][0], expected, atol=1e-9, rtol=1e-9)
 
 
-@each_model
+@each_row_flow
 def test_row_queue_agrees_with_recomputing_all_rows(model: RowFlow) -> None:
     """The cached inverse and its slow twin: the whole network anew for every row."""
     x, mel = audio_and_mel(model)
@@ -64,7 +67,7 @@ def _inverse_without_queue(step, z, cond, estimator):  # type: ignore[no-untyped
 
 
 @each_model
-def test_padded_batch_gives_what_single_items_give(model: RowFlow) -> None:
+def test_padded_batch_gives_what_single_items_give(model: VoiceModel) -> None:
     x, mel = audio_and_mel(model, n_frames=4, batch=3)
     lengths = torch.tensor([2, 4, 3])
     with torch.no_grad():
@@ -76,7 +79,7 @@ def test_padded_batch_gives_what_single_items_give(model: RowFlow) -> None:
 
 
 @each_model
-def test_fold_computes_the_same_and_leaves_the_model_alone(model: RowFlow) -> None:
+def test_fold_computes_the_same_and_leaves_the_model_alone(model: VoiceModel) -> None:
     x, mel = audio_and_mel(model)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     folded = model.fold()
@@ -90,14 +93,14 @@ def test_fold_computes_the_same_and_leaves_the_model_alone(model: RowFlow) -> No
 
 
 @each_model
-def test_log_prob_is_the_sum_of_its_terms(model: RowFlow) -> None:
+def test_log_prob_is_the_sum_of_its_terms(model: VoiceModel) -> None:
     x, mel = audio_and_mel(model)
     terms = model.log_prob_per_sample(x, mel)
     assert terms.shape == x.shape
     torch.testing.assert_close(terms.sum(dim=1), model.log_prob(x, mel))
 
 
-@each_model
+@each_row_flow
 def test_crop_is_conditioned_as_in_the_whole_clip(model: RowFlow) -> None:
     """With its frames of context on each side, a crop's conditioning is that of the clip."""
     x, mel = audio_and_mel(model, n_frames=8)
@@ -110,7 +113,7 @@ def test_crop_is_conditioned_as_in_the_whole_clip(model: RowFlow) -> None:
 
 
 @each_model
-def test_every_parameter_has_a_gradient(model: RowFlow) -> None:
+def test_every_parameter_has_a_gradient(model: VoiceModel) -> None:
     x, mel = audio_and_mel(model)
     model.zero_grad()
     model.log_prob(x, mel).sum().backward()

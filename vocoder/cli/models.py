@@ -93,20 +93,22 @@ def train(
     click.echo(trainer.fit())
 
 
-@command("import", example="vocoder import nanoflow.pt --config config.json -o voice.safetensors")
+@command("import", example="vocoder import waveglow_256channels.pt -o voice.safetensors")
 @argument("checkpoint", "The file that the published code wrote.", type=PATH)
 @option(
     "--config",
     group=FILES,
-    required=True,
     type=PATH,
-    help="Read the model's configuration from this JSON file, which came with the checkpoint.",
+    help="Read the model's configuration from this JSON file, which came with the checkpoint. "
+    "WaveGlow and FloWaveNet need none.",
 )
 @option("-o", "--out", group=FILES, required=True, type=PATH, help="Write this checkpoint file.")
-def import_(checkpoint: Path, config: Path, out: Path) -> None:
+def import_(checkpoint: Path, config: Path | None, out: Path) -> None:
     """Convert a checkpoint of a model's published code.
 
-    Those of the published NanoFlow, WaveFlow and mAR-SCF are told apart by their tensors.
+    Those of the published WaveGlow, FloWaveNet, NanoFlow, WaveFlow, Glow and mAR-SCF are told apart
+    by their tensors. A WaveGlow may be a pickled model or a state dict, of any age; nothing that
+    the file names is imported or run.
     """
     from vocoder.official.importing import import_official_file
 

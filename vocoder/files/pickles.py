@@ -14,12 +14,26 @@ import pickle
 import pickletools
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 
 from vocoder.errors import VocoderError, reason
+
+# What the virtual machine of pickle meets damage with: almost any exception.
+DAMAGE = (
+    pickle.UnpicklingError,
+    ArithmeticError,
+    AttributeError,
+    EOFError,
+    ImportError,
+    LookupError,
+    MemoryError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
 
 
 def load_arrays(content: bytes, where: str | Path) -> dict[str, Any]:
@@ -33,32 +47,31 @@ def load_arrays(content: bytes, where: str | Path) -> dict[str, Any]:
         VocoderError: it is damaged, or names anything but numeric arrays and plain values.
     """
     try:
-        _refuse_large_memo(content)
-        loaded = _Unpickler(io.BytesIO(content), encoding="bytes").load()
+        stream = io.BytesIO(content)
+        refuse_large_memo(stream, len(content))
+        loaded = _Unpickler(stream, encoding="bytes").load()
         if not isinstance(loaded, dict):
             raise pickle.UnpicklingError(f"holds a {type(loaded).__name__}, not a dictionary")
         return {_text(key): _finished(value) for key, value in loaded.items()}
-    # The virtual machine of pickle meets damage with almost any exception.
-    except (
-        pickle.UnpicklingError,
-        ArithmeticError,
-        AttributeError,
-        EOFError,
-        ImportError,
-        LookupError,
-        MemoryError,
-        RecursionError,
-        TypeError,
-        ValueError,
-    ) as error:
+    except DAMAGE as error:
         raise VocoderError(f"{where}: not a pickle of plain arrays ({reason(error)})") from None
 
 
-def _refuse_large_memo(content: bytes) -> None:
-    """Refuse a memo index beyond the file's length, for which Python would allocate gigabytes."""
-    for opcode, argument, _ in pickletools.genops(content):
-        if opcode.name in ("PUT", "LONG_BINPUT") and int(argument or 0) > len(content):
+def refuse_large_memo(stream: BinaryIO, n_bytes: int) -> None:
+    """Refuse a memo index beyond the file's length, for which Python would allocate gigabytes.
+
+    Args:
+        stream: where the pickle starts; it stands there again afterwards.
+        n_bytes: length of the file.
+
+    Raises:
+        pickle.UnpicklingError: there is such an index.
+    """
+    start = stream.tell()
+    for opcode, argument, _ in pickletools.genops(stream):
+        if opcode.name in ("PUT", "LONG_BINPUT") and int(argument or 0) > n_bytes:
             raise pickle.UnpicklingError(f"it claims {argument} memo entries")
+    stream.seek(start)
 
 
 class _Unpickler(pickle.Unpickler):

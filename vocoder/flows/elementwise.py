@@ -48,6 +48,23 @@ class Affine:
 
 
 @dataclass(frozen=True)
+class Standardise:
+    """z = (x − mean) · exp(−log_std), with params = (log_std, mean); FloWaveNet (ICML 2019), §3."""
+
+    n_params: int = 2
+
+    def forward(self, x: Tensor, params: Tensor) -> tuple[Tensor, Tensor]:
+        """Return z and −log_std."""
+        log_std, mean = params.unbind(1)
+        return (x - mean) * (-log_std).exp(), -log_std
+
+    def inverse(self, z: Tensor, params: Tensor) -> Tensor:
+        """Return x = z · exp(log_std) + mean."""
+        log_std, mean = params.unbind(1)
+        return z * log_std.exp() + mean
+
+
+@dataclass(frozen=True)
 class SigmoidAffine:
     """z = (x + shift) · scale, scale = floor + (1 − floor) · σ(raw + 2), params = (shift, raw).
 

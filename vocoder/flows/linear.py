@@ -6,6 +6,8 @@ Source: Glow (NeurIPS 2018), §3.1 and §3.2.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -33,32 +35,36 @@ class DataInitialised(nn.Module, ABC):
 
 
 @torch.no_grad()
-def initialise(model: nn.Module, x: Tensor) -> None:
-    """Run `model` on `x` and let each `DataInitialised` part start from what reaches it.
+def initialise(model: nn.Module, *inputs: Any) -> None:
+    """Run `model` on `inputs` and let each `DataInitialised` part start from what reaches it.
 
     A part that is initialised already is left alone; one that is used several times starts from
-    its first use.
+    its first use. A model without such parts is not run.
     """
 
-    def before(part: DataInitialised, inputs: tuple[Tensor, ...]) -> None:
+    def before(part: DataInitialised, given: tuple[Tensor, ...]) -> None:
         if not part.initialised:
-            part.initialise_from(inputs[0])
+            part.initialise_from(given[0])
             part.initialised.fill_(True)
 
     parts = [part for part in model.modules() if isinstance(part, DataInitialised)]
+    if not parts:
+        return
     hooks = [part.register_forward_pre_hook(before) for part in parts]
     try:
-        model(x)
+        model(*inputs)
     finally:
         for hook in hooks:
             hook.remove()
 
 
 class ActNorm(DataInitialised, Bijection[[]]):
-    """z = (x + bias) · exp(log_scale) for each channel of x (B, C, H, W).
+    """z = (x + bias) · scale, scale = exp(log_scale), for each channel of x (B, C, ...).
 
     The data gives each channel mean 0 and standard deviation 1 at first.
     """
+
+    _correction = 0  # of the standard deviation: that of the data
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -67,18 +73,39 @@ class ActNorm(DataInitialised, Bijection[[]]):
 
     def initialise_from(self, x: Tensor) -> None:
         """Standardise each channel of x over batch and positions."""
-        std, mean = torch.std_mean(x, dim=(0, 2, 3), correction=0)
+        std, mean = torch.std_mean(x.transpose(0, 1).flatten(1), dim=1, correction=self._correction)
         self.bias.copy_(-mean)
         self.log_scale.copy_(-(std + 1e-6).log())
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return z and its log-determinant, H · W · Σ log_scale for each item."""
-        z = (x + self.bias.view(-1, 1, 1)) * self.log_scale.exp().view(-1, 1, 1)
-        return z, (z[0, 0].numel() * self.log_scale.sum()).expand(len(x))
+        """Return z and its log-determinant, Σ log_scale times the positions, for each item."""
+        z = (x + _per_channel(self.bias, x)) * _per_channel(self._scale(1.0), x)
+        return z, (x[0, 0].numel() * self.log_scale.sum()).expand(len(x))
 
     def inverse(self, z: Tensor) -> Tensor:
-        """Return x = z · exp(−log_scale) − bias."""
-        return z * (-self.log_scale).exp().view(-1, 1, 1) - self.bias.view(-1, 1, 1)
+        """Return x = z / scale − bias."""
+        return z * _per_channel(self._scale(-1.0), z) - _per_channel(self.bias, z)
+
+    def _scale(self, power: float) -> Tensor:
+        """Return scale to the power 1 or −1, (C,)."""
+        return (power * self.log_scale).exp()
+
+
+class SignedActNorm(ActNorm):
+    """ActNorm whose scale may be negative, as in FloWaveNet's code, where it is a free parameter.
+
+    Like that code it starts from the unbiased standard deviation.
+    """
+
+    _correction = 1
+    sign: Tensor
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels)
+        self.register_buffer("sign", torch.ones(channels))
+
+    def _scale(self, power: float) -> Tensor:
+        return self.sign * super()._scale(power)
 
 
 class Conv1x1(Bijection[[]]):
@@ -101,18 +128,16 @@ class Conv1x1(Bijection[[]]):
     def __init__(self, channels: int, square: bool = False) -> None:
         super().__init__()
         rotation, _ = torch.linalg.qr(torch.randn(channels, channels))
-        permutation, lower, upper = torch.linalg.lu(rotation)
-        diagonal = upper.diagonal()
-        log_s = diagonal.abs().log()
-        self.register_buffer("permutation", permutation.argmax(dim=1))
-        self.register_buffer("sign", diagonal.sign())
+        factors = Factors.of(rotation)
+        self.register_buffer("permutation", factors.permutation)
+        self.register_buffer("sign", factors.sign)
         self.square = square
         if square:
-            self.lower = nn.Parameter(lower.tril(-1))
-            self.upper = nn.Parameter(upper.triu(1))
-            self.log_s = nn.Parameter(log_s)
+            self.lower = nn.Parameter(factors.lower)
+            self.upper = nn.Parameter(factors.upper)
+            self.log_s = nn.Parameter(factors.log_s)
         else:
-            self.lu = nn.Parameter(lower.tril(-1) + upper.triu(1) + log_s.diag())
+            self.lu = nn.Parameter(factors.packed())
 
     @property
     def n_dead_parameters(self) -> int:
@@ -129,20 +154,68 @@ class Conv1x1(Bijection[[]]):
         return lower.tril(-1), upper.triu(1) + (self.sign * log_s.exp()).diag(), log_s
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return W · x (B, C, H, W) and its log-determinant, H · W · Σ log_s for each item."""
+        """Return W · x (B, C, ...) and its log-determinant, Σ log_s times the positions."""
         with full_precision(x.device):
             lower, upper, log_s = self.factors()
             weight = torch.addmm(upper, lower, upper)[self.permutation]  # (L + I) · U
-            z = F.conv2d(x, weight[..., None, None])
-            return z, (x[0, 0].numel() * log_s.sum()).expand(len(x))
+            return _multiply(weight, x), (x[0, 0].numel() * log_s.sum()).expand(len(x))
 
     def inverse(self, z: Tensor) -> Tensor:
-        """Return W⁻¹ · z, by two triangular solves."""
+        """Return W⁻¹ · z."""
         with full_precision(z.device):
-            lower, upper, _ = self.factors()
-            transposed = torch.eye(len(lower), dtype=z.dtype, device=z.device)[:, self.permutation]
-            solved = torch.linalg.solve_triangular(
-                lower, transposed, upper=False, unitriangular=True
-            )
-            inverse = torch.linalg.solve_triangular(upper, solved, upper=True)
-            return F.conv2d(z, inverse[..., None, None])
+            return _multiply(self.inverse_weight().to(z.dtype), z)
+
+    def inverse_weight(self) -> Tensor:
+        """Return W⁻¹ (C, C), by two triangular solves."""
+        lower, upper, _ = self.factors()
+        transposed = torch.eye(len(lower), dtype=lower.dtype, device=lower.device)
+        solved = torch.linalg.solve_triangular(
+            lower, transposed[:, self.permutation], upper=False, unitriangular=True
+        )
+        return torch.linalg.solve_triangular(upper, solved, upper=True)
+
+
+@dataclass(frozen=True)
+class Factors:
+    """The factors of a matrix W = P · L · (U + diag(sign · exp(log_s))).
+
+    Args:
+        permutation: (C,), the column of the one in each row of P.
+        lower: L without its unit diagonal.
+        upper: U, zero on its diagonal.
+        log_s: (C,).
+        sign: (C,), 1 or −1.
+    """
+
+    permutation: Tensor
+    lower: Tensor
+    upper: Tensor
+    log_s: Tensor
+    sign: Tensor
+
+    @classmethod
+    def of(cls, weight: Tensor) -> Factors:
+        """Factorise an invertible matrix (C, C)."""
+        permutation, lower, upper = torch.linalg.lu(weight)
+        diagonal = upper.diagonal()
+        return cls(
+            permutation=permutation.argmax(dim=1),
+            lower=lower.tril(-1),
+            upper=upper.triu(1),
+            log_s=diagonal.abs().log(),
+            sign=diagonal.sign(),
+        )
+
+    def packed(self) -> Tensor:
+        """Return L, U and log_s in one matrix."""
+        return self.lower + self.upper + self.log_s.diag()
+
+
+def _per_channel(values: Tensor, x: Tensor) -> Tensor:
+    """Return (C,) in the shape that spreads over x (B, C, ...)."""
+    return values.view(-1, *[1] * (x.ndim - 2))
+
+
+def _multiply(weight: Tensor, x: Tensor) -> Tensor:
+    """Multiply the channels of x (B, C, ...) by a matrix at each position."""
+    return F.conv1d(x.flatten(2), weight[..., None]).view(x.shape)

@@ -18,6 +18,16 @@ def unfold_rows(rows: Tensor) -> Tensor:
     return rows.transpose(-1, -2).flatten(-2)
 
 
+def squeeze1d(x: Tensor, factor: int) -> Tensor:
+    """Turn (B, C, T) into (B, C · n, T / n): channel n · c + s, column t holds c at n · t + s."""
+    return fold_rows(x, factor).flatten(1, 2)
+
+
+def unsqueeze1d(x: Tensor, factor: int) -> Tensor:
+    """Undo `squeeze1d`."""
+    return unfold_rows(x.unflatten(1, (-1, factor)))
+
+
 def squeeze2d(x: Tensor) -> Tensor:
     """Turn (B, C, H, W) into (B, 4C, H/2, W/2): channel 4c + 2dy + dx holds pixel (dy, dx) of c."""
     return F.pixel_unshuffle(x, 2)

@@ -65,7 +65,12 @@ def reach(strides: tuple[int, ...]) -> int:
 
     As many as the first sample looks back, since every stage is symmetric.
     """
-    position = math.prod(strides) - 1
+    return last_frame(strides, math.prod(strides) - 1)
+
+
+def last_frame(strides: tuple[int, ...], sample: int) -> int:
+    """Return the last frame that a sample depends on, both counted from 0."""
+    position = sample
     for stride in reversed(strides):
         position = (position + (stride + stride % 2) // 2) // stride  # the last input it reaches
     return position

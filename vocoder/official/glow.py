@@ -14,8 +14,11 @@ import torch
 from torch import Tensor
 
 from vocoder.config import ConfigError, from_dict
+from vocoder.data.images.description import ImageDescription
 from vocoder.errors import VocoderError
+from vocoder.flows.linear import Factors
 from vocoder.flows.multiscale import level_shapes
+from vocoder.models.families.image_flow import ImageFlowConfig
 from vocoder.official.translation import Translation
 from vocoder.registry import find_model
 
@@ -57,6 +60,11 @@ def translate(
         top = {f"learn_top_fn.{part}": torch.zeros(shape) for part, shape in shapes.items()}
         state = {**state, **top}
     return name, config, _Translation(state, name, config).tensors()
+
+
+def data(config: Mapping[str, Any], model_config: ImageFlowConfig) -> ImageDescription:
+    """Return the images that the published code trains on by this configuration."""
+    return ImageDescription(model_config.image_shape, dataset=str(config.get("dataset", "")))
 
 
 def _read_config(state: Mapping[str, Tensor], settings: Mapping[str, Any]) -> tuple[str, Any]:
@@ -190,11 +198,9 @@ class _Translation(Translation):
     def _conv1x1(self, ours: str, theirs: str) -> None:
         weight = self.rest.pop(f"{theirs}.weight", None)
         if weight is not None:  # trained without the factorisation
-            permutation, lower, upper = torch.linalg.lu(weight)
-            diagonal = upper.diagonal()
-            values = (permutation, lower, upper, diagonal.abs().log(), diagonal.sign())
-            for part, value in zip(("p", "lower", "upper", "log_s", "sign_s"), values, strict=True):
-                self.rest[f"{theirs}.{part}"] = value
+            factors = Factors.of(weight)
+            for part in ("permutation", "lower", "upper", "log_s", "sign"):
+                self.ours[f"{ours}.{part}"] = getattr(factors, part)
         self.move(f"{ours}.permutation", f"{theirs}.p", lambda p: p.argmax(dim=-1))
         self.move(f"{ours}.lower", f"{theirs}.lower", lambda m: m.tril(-1))
         self.move(f"{ours}.upper", f"{theirs}.upper", lambda m: m.triu(1))

@@ -1,6 +1,10 @@
-"""Checkpoints of the published code, L0SG/NanoFlow and L0SG/WaveFlow, as models of ours.
+"""Checkpoints of published code bases as models of ours.
 
-Each family of models is recognised and translated by a file of this folder.
+Each family of models is recognised and translated by a file of this folder:
+
+    recognises(state)            whether a state dict is one of its own
+    translate(state, config)     our model's name, its configuration, and the tensors in our names
+    data(config, model_config)   the mels or images that the published code trains on
 """
 
 from __future__ import annotations
@@ -8,29 +12,34 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from vocoder import checkpoint
-from vocoder.data.images.description import ImageDescription
 from vocoder.errors import VocoderError
-from vocoder.mel.presets import get_preset
+from vocoder.files.torch_files import Inert, read_torch_file
 from vocoder.models.families.flow import FlowModel
-from vocoder.models.families.image_flow import ImageFlow
-from vocoder.official import glow, marscf, waveflow
+from vocoder.official import flowavenet, glow, marscf, waveflow, waveglow
 from vocoder.registry import find_model
 
+# The last takes what the others do not know, and says what it lacks.
+_FAMILIES: tuple[ModuleType, ...] = (glow, marscf, waveglow, flowavenet, waveflow)
 
-def import_official(state_dict: Mapping[str, Tensor], config: Mapping[str, Any]) -> FlowModel:
+
+def import_official(
+    state_dict: Mapping[str, Tensor], config: Mapping[str, Any] | None = None
+) -> FlowModel:
     """Build the model that a published state dict describes.
 
     Args:
         state_dict: as the published training code saves it. A leading `module.` is dropped, and so
-            is a stray `h_cache`; weights may be weight-normed in the old or the new way, or folded.
-        config: the published JSON (of an image model `hparams.json`), its section
-            `waveflow_config`, or the constructor arguments.
+            is a stray `h_cache`; weights may be weight-normed in the old or the new way, or folded,
+            and in half precision.
+        config: the published JSON (of an image model `hparams.json`), its section for the model, or
+            the constructor arguments. WaveGlow and FloWaveNet need none.
 
     Returns:
         A model in eval mode; `inverse` and `forward` agree with the published code's.
@@ -38,16 +47,93 @@ def import_official(state_dict: Mapping[str, Tensor], config: Mapping[str, Any])
     Raises:
         VocoderError: the tensors do not fit the configuration.
     """
-    state = {
-        name.removeprefix("module."): tensor
-        for name, tensor in state_dict.items()
-        if name.removeprefix("module.") != "h_cache"
+    state = _normalised(state_dict)
+    return _build(_family(state), state, config or {})
+
+
+def import_official_file(
+    path: str | Path, config_path: str | Path | None, out: str | Path
+) -> FlowModel:
+    """Read a published checkpoint and its JSON, and write a checkpoint of ours to `out`.
+
+    Nothing that the file names is imported or run; see `read_torch_file`.
+
+    Args:
+        path: a file of `torch.save`: a state dict, alone or under `model` or `state_dict`, or a
+            WaveGlow that was pickled whole.
+        config_path: the published JSON; None is the configuration that the checkpoint holds, or
+            what its tensors tell.
+        out: the checkpoint to write.
+
+    Raises:
+        VocoderError: a file is missing, damaged, or does not fit the other.
+    """
+    given = {} if config_path is None else _read_json(Path(config_path))
+    if not Path(path).is_file():
+        raise VocoderError(f"{path}: no such checkpoint file")
+    saved = read_torch_file(path, waveglow.INERT)
+    try:
+        state, config = _find_state(saved)
+        config |= given
+        state = _normalised(state)
+        family = _family(state)
+        model = _build(family, state, config)
+        data = family.data(config, model.config)
+    except VocoderError as error:
+        raise VocoderError(f"{path}: {error}") from None
+    steps = [saved.get(key, 0) for key in ("iteration", "global_step")] if _is_dict(saved) else [0]
+    checkpoint.save(out, model, data, step=next((s for s in steps if type(s) is int and s), 0))
+    return model
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise VocoderError(f"{path}: no such file; give the published JSON") from None
+    except (ValueError, UnicodeDecodeError) as error:
+        raise VocoderError(f"{path}: not JSON: {error}") from None
+    if not isinstance(config, dict):
+        raise VocoderError(f"{path}: expected a JSON object")
+    return config
+
+
+def _find_state(saved: Any) -> tuple[Mapping[str, Tensor], dict[str, Any]]:
+    """Return the state dict in what a file holds, and the configuration beside it."""
+    config: dict[str, Any] = {}
+    state = saved
+    if _is_dict(saved):
+        state = next((saved[key] for key in ("model", "state_dict") if key in saved), saved)
+        config = dict(saved["config"]) if _is_dict(saved.get("config")) else {}
+    if isinstance(state, Inert):
+        tensors, told = waveglow.unpack(state)
+        return tensors, config | told
+    if not _is_dict(state) or not state or not all(isinstance(t, Tensor) for t in state.values()):
+        raise VocoderError("holds no state dict under `model` or `state_dict`")
+    return state, config
+
+
+def _is_dict(value: Any) -> bool:
+    return isinstance(value, dict) and all(isinstance(key, str) for key in value)
+
+
+def _normalised(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors without a prefix, and those of half precision in float32."""
+    narrow = (torch.float16, torch.bfloat16)
+    named = {name.removeprefix("module."): tensor for name, tensor in state.items()}
+    return {
+        name: tensor.float() if tensor.dtype in narrow else tensor
+        for name, tensor in named.items()
+        if name != "h_cache"
     }
-    settings = config.get("waveflow_config", config)
-    if not isinstance(settings, Mapping):
-        raise VocoderError("waveflow_config: expected a mapping")
-    family = next((f for f in (glow, marscf) if f.recognises(state)), waveflow)
-    name, model_config, tensors = family.translate(state, settings)
+
+
+def _family(state: Mapping[str, Tensor]) -> ModuleType:
+    return next(family for family in _FAMILIES if family.recognises(state))
+
+
+def _build(family: ModuleType, state: Mapping[str, Tensor], config: Mapping[str, Any]) -> FlowModel:
+    name, model_config, tensors = family.translate(state, config)
     model_class, _ = find_model(name)
     with torch.device("meta"):
         model = model_class(model_config)
@@ -57,49 +143,3 @@ def import_official(state_dict: Mapping[str, Tensor], config: Mapping[str, Any])
         raise VocoderError(f"official checkpoint: {error}") from None
     model.load_state_dict(tensors, assign=True)
     return model.eval()
-
-
-def import_official_file(path: str | Path, config_path: str | Path, out: str | Path) -> FlowModel:
-    """Read a published checkpoint and its JSON, and write a checkpoint of ours to `out`.
-
-    The file is unpickled with `weights_only`, which admits tensors and plain values alone.
-
-    Raises:
-        VocoderError: a file is missing, damaged, or does not fit the other.
-    """
-    try:
-        config = json.loads(Path(config_path).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise VocoderError(f"{config_path}: no such file; give the published JSON") from None
-    except (ValueError, UnicodeDecodeError) as error:
-        raise VocoderError(f"{config_path}: not JSON: {error}") from None
-    if not isinstance(config, dict):
-        raise VocoderError(f"{config_path}: expected a JSON object")
-    if not Path(path).is_file():
-        raise VocoderError(f"{path}: no such checkpoint file")
-    try:
-        saved = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds; each means the same to the caller
-        reason = str(error).splitlines()[0]
-        raise VocoderError(f"{path}: not a checkpoint of tensors alone: {reason}") from None
-    state = saved.get("model", saved) if isinstance(saved, dict) else None
-    if not isinstance(state, dict) or not all(isinstance(t, Tensor) for t in state.values()):
-        raise VocoderError(f"{path}: holds no state dict under `model`")
-    try:
-        model = import_official(state, config)
-    except VocoderError as error:
-        raise VocoderError(f"{path}: {error}") from None
-    step = saved.get("iteration", 0)
-    step = step if isinstance(step, int) else 0
-    checkpoint.save(out, model, _describe(model, config), step=step)
-    return model
-
-
-def _describe(model: FlowModel, config: Mapping[str, Any]) -> checkpoint.DataDescription:
-    """Return the mels or images that the published code trains on by this configuration."""
-    if isinstance(model, ImageFlow):
-        return ImageDescription(model.image_shape, dataset=str(config.get("dataset", "")))
-    data = config.get("data_config", {})
-    return get_preset(
-        "nanoflow-db-22k" if waveflow.is_true(data.get("use_dbmel")) else "tacotron2-22k"
-    )

@@ -14,7 +14,9 @@ import torch
 from torch import Tensor
 
 from vocoder.config import ConfigError, from_dict
+from vocoder.data.images.description import ImageDescription
 from vocoder.errors import VocoderError
+from vocoder.models.families.image_flow import ImageFlowConfig
 from vocoder.models.marscf import MarScfConfig
 from vocoder.official.translation import Translation
 
@@ -42,6 +44,11 @@ def translate(
     """
     config = _read_config(state, settings)
     return "marscf", config, _Translation(state, config).tensors()
+
+
+def data(config: Mapping[str, Any], model_config: ImageFlowConfig) -> ImageDescription:
+    """Return the images that the published code trains on by this configuration."""
+    return ImageDescription(model_config.image_shape, dataset=str(config.get("dataset", "")))
 
 
 def _read_config(state: Mapping[str, Tensor], settings: Mapping[str, Any]) -> MarScfConfig:

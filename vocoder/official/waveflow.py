@@ -14,6 +14,8 @@ from torch import Tensor
 
 from vocoder.config import ConfigError, from_dict
 from vocoder.errors import VocoderError
+from vocoder.mel.presets import MelPreset, get_preset
+from vocoder.models.families.row_flow import RowFlowConfig
 from vocoder.official.translation import Translation
 from vocoder.registry import find_model
 
@@ -33,18 +35,36 @@ _FIELDS = {
 _VARIANTS = {"naive": "naive", "decomposed": "decomp", "full": ""}
 
 
+def recognises(state: Mapping[str, Tensor]) -> bool:
+    """Return true: what no other family knows is taken for a WaveFlow or NanoFlow."""
+    return True
+
+
 def translate(
-    state: Mapping[str, Tensor], settings: Mapping[str, Any]
+    state: Mapping[str, Tensor], config: Mapping[str, Any]
 ) -> tuple[str, Any, dict[str, Tensor]]:
     """Return the model's name, its configuration, and the tensors in our names.
 
     Tensors that have no place in the model keep their names.
 
+    Args:
+        state: the published state dict.
+        config: the published JSON, or its section `waveflow_config`.
+
     Raises:
         VocoderError: the settings do not fit the state dict.
     """
-    name, config = _read_config(settings, state)
-    return name, config, _Translation(state, config).tensors()
+    settings = config.get("waveflow_config", config)
+    if not isinstance(settings, Mapping):
+        raise VocoderError("official config: waveflow_config must be a mapping")
+    name, ours = _read_config(settings, state)
+    return name, ours, _Translation(state, ours).tensors()
+
+
+def data(config: Mapping[str, Any], model_config: RowFlowConfig) -> MelPreset:
+    """Return the mels that the published code trains on by this configuration."""
+    section = config.get("data_config", {})
+    return get_preset("nanoflow-db-22k" if is_true(section.get("use_dbmel")) else "tacotron2-22k")
 
 
 def is_true(value: object) -> bool:
@@ -119,7 +139,7 @@ class _Translation(Translation):
 
     def tensors(self) -> dict[str, Tensor]:
         for stage in range(2):
-            self._weight_norm(f"upsample.stages.{stage}", f"upsample_conv.{2 * stage}")
+            self.weight_norm(f"upsample.stages.{stage}", f"upsample_conv.{2 * stage}")
         variant = getattr(self.config, "variant", None)
         K = self.config.n_flows
         if variant is None:
@@ -138,13 +158,13 @@ class _Translation(Translation):
         return self.result
 
     def _net(self, ours: str, theirs: str) -> None:
-        self._weight_norm(f"{ours}.front", f"{theirs}.front_conv.0.conv")
+        self.weight_norm(f"{ours}.front", f"{theirs}.front_conv.0.conv")
         self._split_fused_conditioning(theirs)
         for i in range(self.config.n_layers):
             block = f"{theirs}.res_blocks.{i}"
-            self._weight_norm(f"{ours}.layers.{i}.conv", f"{block}.filter_gate_conv.conv")
-            self._weight_norm(f"{ours}.layers.{i}.cond", f"{block}.filter_gate_conv_c")
-            self._weight_norm(f"{ours}.layers.{i}.res_skip", f"{block}.res_skip_conv")
+            self.weight_norm(f"{ours}.layers.{i}.conv", f"{block}.filter_gate_conv.conv")
+            self.weight_norm(f"{ours}.layers.{i}.cond", f"{block}.filter_gate_conv_c")
+            self.weight_norm(f"{ours}.layers.{i}.res_skip", f"{block}.res_skip_conv")
 
     def _split_fused_conditioning(self, theirs: str) -> None:
         """Undo the inference form, in which all layers' projections are one convolution."""
@@ -162,7 +182,8 @@ class _Translation(Translation):
     def _indicator(self) -> None:
         for i in range(self.config.n_layers):
             block = f"estimator.net.res_blocks.{i}.filter_gate_conv_h"
-            self._weight_norm(f"indicator.projections.{i}", block, flatten=True)
+            # A 1 × 1 convolution over a single position.
+            self.weight_norm(f"indicator.projections.{i}", block, convert=lambda w: w.flatten(1))
         gates = [self.rest.pop(f"flows.{k}.multgate", None) for k in range(self.config.n_flows)]
         if all(gate is not None for gate in gates):
             self.ours["indicator.gate"] = torch.stack(gates)  # type: ignore[arg-type]
@@ -171,17 +192,3 @@ class _Translation(Translation):
         if g is not None and v is not None:
             self.rest["flow_embedding.weight"] = g * v / v.norm(dim=1, keepdim=True)
         self.move("indicator.embedding", "flow_embedding.weight")
-
-    def _weight_norm(self, ours: str, theirs: str, flatten: bool = False) -> None:
-        """Move a weight-normed layer: magnitude g and direction v, or a folded weight as both."""
-        self.move(f"{ours}.bias", f"{theirs}.bias")
-        weight = self.rest.pop(f"{theirs}.weight", None)
-        if weight is not None:
-            norm = weight.flatten(1).norm(dim=1).view(-1, *[1] * (weight.ndim - 1))
-            self.rest[f"{theirs}.weight_g"], self.rest[f"{theirs}.weight_v"] = norm, weight
-        for i, part in enumerate(("weight_g", "weight_v")):
-            stored = f"{theirs}.parametrizations.weight.original{i}"
-            source = stored if stored in self.rest else f"{theirs}.{part}"
-            if flatten and source in self.rest:  # a 1 × 1 convolution over a single position
-                self.rest[source] = self.rest[source].flatten(1)
-            self.move(f"{ours}.parametrizations.weight.original{i}", source)

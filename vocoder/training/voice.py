@@ -75,7 +75,9 @@ class VoiceTask(Task[VoiceModel]):
         return loss, {"nats_per_dim": -loss.detach()}
 
     def initialise(self, model: VoiceModel, device: torch.device) -> None:
-        """Do nothing: no flow over sound takes anything from data."""
+        """Set the normalisations, where a model has any, by the first batch of all processes."""
+        audio, mel, offset = self.batch(0, 0, 1)
+        model.initialise(audio.to(device), mel.to(device), offset)
 
     @torch.no_grad()
     def step_metrics(self, model: VoiceModel, batch: tuple[Tensor, Tensor, int]) -> dict[str, Any]:

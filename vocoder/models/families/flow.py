@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from vocoder.flows.linear import initialise
+
 Self = TypeVar("Self", bound="FlowModel")
 
 
@@ -29,9 +31,9 @@ class FlowModel(nn.Module, ABC):
         super().__init__()
         self.config = config
 
-    @torch.no_grad()
-    def initialise(self, x: Tensor) -> None:
-        """Let the layers that start from data do so from this batch; most models have none."""
+    def initialise(self, *batch: Any) -> None:
+        """Let the layers that start from data do so from what `forward` takes; most have none."""
+        initialise(self, *batch)
 
     def fold(self: Self) -> Self:
         """Return a frozen copy for inference: weight norm folded into plain weights.

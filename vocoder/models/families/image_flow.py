@@ -12,7 +12,6 @@ from torch import Tensor
 
 from vocoder.errors import VocoderError
 from vocoder.flows.coupling import CouplingEstimator
-from vocoder.flows.linear import initialise
 from vocoder.flows.multiscale import MultiScale, Prior, Step, level_shapes
 from vocoder.models.families.flow import FlowModel, standard_normal_log_prob
 
@@ -136,7 +135,3 @@ class ImageFlow(FlowModel):
         shape = n_images, self.n_dims
         z = torch.randn(shape, generator=generator, device=like.device, dtype=like.dtype)
         return self.inverse(z * temperature)
-
-    def initialise(self, x: Tensor) -> None:
-        """Let every ActNorm start from the statistics of these images; see `flows/linear.py`."""
-        initialise(self, x)
