@@ -59,7 +59,7 @@ RECORDINGS, PICTURES = "Recordings", "Pictures"
     "--epochs",
     group=RECORDINGS,
     is_flag=True,
-    help="Find and store the instants at which the vocal folds close; this needs the extra `pitch`.",
+    help="Find and store the instants at which the vocal folds close; needs the extra `pitch`.",
 )
 @option(
     "--pitch-range",
