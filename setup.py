@@ -1,6 +1,22 @@
+"""The package's metadata; the settings of its tools are in pyproject.toml.
+
+The version is written once, in `vocoder/__init__.py`, and read from its text: importing the package
+would need what it depends on.
+"""
+
+import re
 from pathlib import Path
 
 from setuptools import find_packages, setup
+
+ROOT = Path(__file__).parent
+
+
+def version() -> str:
+    """Return the version that `vocoder/__init__.py` states."""
+    text = (ROOT / "vocoder" / "__init__.py").read_text(encoding="utf-8")
+    return re.findall(r'^__version__ = "(.+)"$', text, re.MULTILINE)[0]
+
 
 METRICS = [
     "pystoi>=0.4",
@@ -23,16 +39,40 @@ TEST = [
     "pytest-timeout>=2.3",
     "hypothesis>=6.100",
 ]
-DEV = [*TEST, "ruff>=0.8", "mypy>=1.13", "types-PyYAML", "types-tqdm"]
+DOCS = ["mkdocs-material>=9.7", "mkdocstrings[python]>=1"]
+DEV = [*TEST, *DOCS, "pre-commit>=4", "ruff>=0.8", "mypy>=1.13", "types-PyYAML", "types-tqdm"]
 
 setup(
     name="vocoder",
-    version="0.1.0",
+    version=version(),
     description="Flow-based neural vocoders: from recordings to mels to a trained voice to sound.",
-    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
-    python_requires=">=3.10",
+    license_files=["LICENSE"],
+    keywords=["vocoder", "text-to-speech", "normalizing flow", "WaveFlow", "NanoFlow"],
+    # The project has no address of its own yet, so that these are the papers that it implements.
+    project_urls={
+        "WaveFlow (paper)": "https://arxiv.org/abs/1912.01219",
+        "NanoFlow (paper)": "https://arxiv.org/abs/2006.06280",
+        "Glow (paper)": "https://arxiv.org/abs/1807.03039",
+        "mAR-SCF (paper)": "https://arxiv.org/abs/2004.03891",
+    },
+    classifiers=[
+        "Development Status :: 4 - Beta",
+        "Environment :: Console",
+        "Intended Audience :: Developers",
+        "Intended Audience :: Science/Research",
+        "Operating System :: POSIX :: Linux",
+        "Programming Language :: Python :: 3 :: Only",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "Topic :: Multimedia :: Sound/Audio :: Speech",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Typing :: Typed",
+    ],
+    python_requires=">=3.11",
     packages=[*find_packages(include=["vocoder", "vocoder.*"]), "vocoder.recipes"],
     # A recipe is data found by name; living inside the package keeps site-packages clean.
     package_dir={"vocoder.recipes": "recipes"},
@@ -53,6 +93,13 @@ setup(
         "safetensors>=0.4.5",
         "tqdm>=4.66",
     ],
-    extras_require={"metrics": METRICS, "pitch": PITCH, "onnx": ONNX, "test": TEST, "dev": DEV},
+    extras_require={
+        "metrics": METRICS,
+        "pitch": PITCH,
+        "onnx": ONNX,
+        "test": TEST,
+        "docs": DOCS,
+        "dev": DEV,
+    },
     entry_points={"console_scripts": ["vocoder = vocoder.cli:main"]},
 )

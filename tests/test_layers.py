@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from graphlib import TopologicalSorter
@@ -109,3 +110,10 @@ def test_public_names_resolve() -> None:
 def test_the_ops_are_at_hand_and_load_late() -> None:
     assert "torch" in modules_after("import vocoder; vocoder.kernels.use('reference')")
     assert "torch" not in modules_after("import vocoder, vocoder.adapters")
+
+
+def test_contributing_tells_the_layers() -> None:
+    page = (PACKAGE.parent / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| \d \| (.*) \|$", page, re.MULTILINE)
+    told = [{name.strip("` ") for name in row.split(",")} for row in rows]
+    assert told == [set(FOUNDATION), *map(set, LAYERS[1:])]
