@@ -1,4 +1,4 @@
-"""What mkdocs runs while it builds the site: the help of every command, as the program prints it."""
+"""What mkdocs runs while it builds the site: the help of every command, as it is printed."""
 
 from __future__ import annotations
 
