@@ -63,8 +63,8 @@ class LinearPrediction(Bijection[[Filters, Tensor | None]]):
     def inverse(self, z: Tensor, filters: Filters, history: Tensor | None = None) -> Tensor:
         """Map an excitation to sound; the arguments are those of `forward`.
 
-        A block y = (g z − A_past s) solved by its triangular Toeplitz matrix A, with s the p samples
-        before it. All blocks are solved at once for any s, so that only s goes from block to block.
+        A block y solves A y = g z − A_past s, where A is triangular and s holds the p samples before
+        it. All blocks are solved at once for any s, so that only s goes from block to block.
         """
         a, gains, length = filters
         n_items, n_blocks, order = a.shape

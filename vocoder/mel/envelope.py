@@ -8,6 +8,7 @@ of the amplitude at each bin of the transform.
 from __future__ import annotations
 
 import functools
+import math
 
 import numpy as np
 import torch
@@ -41,7 +42,8 @@ def log_amplitude(mel: Tensor, preset: MelPreset) -> Tensor:
     x = expand(mel, preset).clamp_min(tiny).log()
     weights = torch.tensor(_weights(preset), dtype=mel.dtype, device=mel.device)
     x = x - weights.clamp_min(torch.finfo(mel.dtype).tiny).log()[:, None]
-    return x if preset.spectrum == "magnitude" else x / 2
+    # The root of a band's mean power is above its mean amplitude, by 2/√π where the sound is noise.
+    return x if preset.spectrum == "magnitude" else x / 2 + math.log(math.pi) / 2 - math.log(2)
 
 
 def interpolate_bands(values: Tensor, preset: MelPreset) -> Tensor:
