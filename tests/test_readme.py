@@ -26,10 +26,15 @@ def test_the_python_lines_run(tmp_path: Path) -> None:
     assert (len(copy), rate) == ((len(recording) // 256 + 1) * 256, 22050)
 
 
-ROWS = re.findall(r"^\| (`ljspeech/[^|]*) \| ([\d,]+) \| ([\d,]+) \|", README, re.MULTILINE)
+def rows(text: str) -> set[tuple[str, str, str]]:
+    """Return the published models of speech in a page: their recipes and both their counts."""
+    return set(re.findall(r"^\| (`ljspeech/[^|]*) \| ([\d,]+) \| ([\d,]+) \|", text, re.MULTILINE))
 
 
-@pytest.mark.parametrize(("names", "training", "inference"), ROWS)
+GUIDE = (REPOSITORY / "docs/recipes.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(("names", "training", "inference"), sorted(rows(README) | rows(GUIDE)))
 def test_parameter_counts_of_the_table(names: str, training: str, inference: str) -> None:
     first, *others = re.findall(r"`([^`]*)`", names)
     recipes = [first, *(first.rsplit("-", 1)[0] + other for other in others)]
@@ -41,7 +46,7 @@ def test_parameter_counts_of_the_table(names: str, training: str, inference: str
 
 
 def test_there_is_a_row_for_every_published_model() -> None:
-    assert len(ROWS) == 8
+    assert len(rows(README)) == len(rows(GUIDE)) == 8
 
 
 PAGES = [

@@ -10,9 +10,10 @@ import pytest
 import torch
 import yaml
 
-from vocoder.config import ConfigError
+from vocoder.config import ConfigError, to_dict
 from vocoder.recipe import (
     ImageRecipe,
+    ImagesConfig,
     Recipe,
     list_recipes,
     load_recipe,
@@ -29,10 +30,10 @@ def test_shipped_recipes(name: str) -> None:
     assert recipe.description
     assert Recipe.from_dict(json.loads(json.dumps(recipe.to_dict()))) == recipe
     written = yaml.safe_load(recipe_path(name).read_text())
-    bare = {"model": {"name": recipe.model}}
+    ours = recipe.to_dict()
+    defaults = {"model": to_dict(type(recipe.config)()), "train": to_dict(type(recipe.train)())}
     if isinstance(recipe, ImageRecipe):
-        bare["images"] = {"dataset": recipe.images.dataset}
-    defaults, ours = Recipe.from_dict(bare).to_dict(), recipe.to_dict()
+        defaults["images"] = to_dict(ImagesConfig(dataset=recipe.images.dataset))
     for section in ("model", "train", "images"):
         for key, value in written.get(section, {}).items():
             if key not in ("name", "dataset"):
