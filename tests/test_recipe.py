@@ -141,6 +141,13 @@ def test_unknown_recipe_and_bad_file(tmp_path: Path) -> None:
         bad.write_text(text)
         with pytest.raises(ConfigError, match=r"bad\.yaml"):
             load_recipe(bad)
+    bad.write_text("model: {name: nanoflow}\ntrain:\n  lr: 1e-3\n  steps: 9\n  lr: 2e-3\n")
+    with pytest.raises(ConfigError, match=r"bad\.yaml.*'lr' is given twice"):
+        load_recipe(bad)
+    text_file = tmp_path / "my.txt"
+    text_file.write_text("model: {name: nanoflow}\n")
+    with pytest.raises(ConfigError, match=r"my\.txt.*\.yaml"):
+        load_recipe(text_file)
     bad.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ConfigError, match=r"bad\.yaml"):
         load_recipe(bad)
