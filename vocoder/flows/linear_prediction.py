@@ -63,8 +63,8 @@ class LinearPrediction(Bijection[[Filters, Tensor | None]]):
     def inverse(self, z: Tensor, filters: Filters, history: Tensor | None = None) -> Tensor:
         """Map an excitation to sound; the arguments are those of `forward`.
 
-        A block y solves A y = g z − A_past s, where A is triangular and s holds the p samples before
-        it. All blocks are solved at once for any s, so that only s goes from block to block.
+        A block y solves A y = g z − A_past s, where A is triangular and s holds the p samples
+        before it. All blocks are solved at once for any s, so that only s goes from block to block.
         """
         a, gains, length = filters
         n_items, n_blocks, order = a.shape
@@ -102,9 +102,7 @@ def levinson(r: Tensor) -> tuple[Tensor, Tensor]:
         reflection = -(r[..., order] + (a * r[..., 1:order].flip(-1)).sum(dim=-1)) / error
         # Rounding alone could leave the unit circle, beyond which the inverse is not stable.
         reflection = reflection.clamp(-0.99999, 0.99999)
-        a = torch.cat(
-            [a + reflection.unsqueeze(-1) * a.flip(-1), reflection.unsqueeze(-1)], dim=-1
-        )
+        a = torch.cat([a + reflection.unsqueeze(-1) * a.flip(-1), reflection.unsqueeze(-1)], dim=-1)
         error = error * (1 - reflection.square())
     return a, error.sqrt()
 
