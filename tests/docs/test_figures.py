@@ -1,0 +1,144 @@
+"""The figures, names and links that the README and the documentation state are so."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import vocoder
+from vocoder.files.audio import read_wav
+from vocoder.mel.presets import PRESETS
+from vocoder.recipe import list_recipes, load_recipe
+from vocoder.registry import find_model
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+def text_of(name: str) -> str:
+    return (REPOSITORY / name).read_text(encoding="utf-8")
+
+
+README = text_of("README.md")
+GUIDE = text_of("docs/recipes.md")
+
+
+def test_the_python_lines_run(tmp_path: Path) -> None:
+    (tmp_path / "egs").symlink_to(REPOSITORY / "egs")
+    (lines,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    subprocess.run([sys.executable, "-c", lines], check=True, cwd=tmp_path, timeout=300)
+    recording, _ = read_wav(REPOSITORY / "egs/quickstart/corpus/wavs/ES000001.flac")
+    copy, rate = read_wav(tmp_path / "copy.wav")
+    assert (len(copy), rate) == ((len(recording) // 256 + 1) * 256, 22050)
+
+
+# ---- parameters ----
+
+
+def rows(text: str) -> set[tuple[str, str, str]]:
+    """Return the published models of speech in a page: their recipes and both their counts."""
+    return set(re.findall(r"^\| (`ljspeech/[^|]*) \| ([\d,]+) \| ([\d,]+) \|", text, re.MULTILINE))
+
+
+@pytest.mark.parametrize(("names", "training", "inference"), sorted(rows(README) | rows(GUIDE)))
+def test_parameter_counts_of_the_table(names: str, training: str, inference: str) -> None:
+    first, *others = re.findall(r"`([^`]*)`", names)
+    recipes = [first, *(first.rsplit("-", 1)[0] + other for other in others)]
+    for name in recipes:
+        recipe = load_recipe(name)
+        model = find_model(recipe.model)[0](recipe.config)
+        assert f"{model.n_parameters():,}" == training
+        assert f"{model.fold().n_parameters():,}" == inference
+
+
+def test_there_is_a_row_for_every_published_model() -> None:
+    assert len(rows(GUIDE)) == 8
+
+
+def test_parameter_counts_of_the_image_models() -> None:
+    """Those of the table beside the recipes, which a test of its own counts again."""
+    row = r"^\| `cifar10/.* \| [\d,]+ \| [\d,]+ \|$"
+    found = re.findall(row, GUIDE, re.MULTILINE)
+    assert found == re.findall(row, text_of("recipes/README.md"), re.MULTILINE)
+    assert len(found) == len([name for name in list_recipes() if name.startswith("cifar10/")])
+
+
+@pytest.mark.parametrize(
+    ("name", "count"),
+    re.findall(
+        r"^\| `(digits/[^`]*)`[^|]* \| ([\d,]+) \|", text_of("docs/images.md"), re.MULTILINE
+    ),
+)
+def test_parameter_counts_of_the_digits(name: str, count: str) -> None:
+    recipe = load_recipe(name)
+    with torch.device("meta"):
+        model = find_model(recipe.model)[0](recipe.config)
+    assert f"{model.n_parameters():,}" == count
+
+
+# ---- figures that stand in several places ----
+
+
+def test_twenty_presets() -> None:
+    assert len(PRESETS) == 20
+    assert "twenty" in README
+    assert "twenty presets" in text_of("docs/mels.md")
+
+
+def figures(text: str, of: str) -> dict[str, tuple[str, str]]:
+    """Return the figures of Griffin-Lim and `espeak-small`, by what they measure, in a table."""
+    table = text[text.index(of) :].split("\n\n")[0]
+    found = re.findall(r"^\| ([^|]*?) \| ?([\d.]*) \| ?([\d.]*) \|$", table, re.MULTILINE)
+    return {re.sub(r", (more|less) is better$", "", what): (a, b) for what, a, b in found}
+
+
+def test_figures_of_the_shipped_voices_are_those_of_the_card() -> None:
+    card = re.findall(
+        r"^\| ([^|]*?) \| ([\d.]+) \|[^|]*\| ?([\d.]*) \|$",
+        text_of("vocoder/pretrained/espeak-small.md"),
+        re.MULTILINE,
+    )
+    of_card = {what: (griffin_lim, voice) for what, voice, griffin_lim in card}
+    of_readme = figures(README, "| | Griffin-Lim, the default")
+    of_page = figures(text_of("docs/benchmarks.md"), "| copy synthesis of 40 sentences")
+    assert len(of_readme) == 5
+    assert len(of_page) == 6
+    assert of_readme.items() <= of_page.items() <= of_card.items()
+
+
+def test_parameter_counts_of_the_shipped_voice() -> None:
+    recipe = load_recipe("espeak/voice-cpu")
+    model = find_model(recipe.model)[0](recipe.config)
+    assert f"NanoFlow of {model.n_parameters():,} parameters" in text_of("docs/benchmarks.md")
+
+
+# ---- names ----
+
+PAGES = [
+    REPOSITORY / "README.md",
+    REPOSITORY / "CONTRIBUTING.md",
+    *sorted((REPOSITORY / "docs").rglob("*.md")),
+    *(REPOSITORY / folder / "README.md" for folder in ("egs", "egs/quickstart", "recipes")),
+]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(REPOSITORY)))
+def test_every_recipe_and_file_named_exists(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    folders = "|".join({name.split("/")[0] for name in list_recipes()})
+    for name in re.findall(rf"\b(?:{folders})/[a-z][\w-]*(?![\w./-])", text):
+        assert name in list_recipes() or (REPOSITORY / "egs" / name).exists(), name
+    for target in re.findall(r"\]\((?!http)([^)#]+)\)", text):
+        assert (page.parent / target).exists(), target
+    for target in re.findall(r"\b(?:egs|tests|vocoder)/[\w./-]+\.(?:py|sh|md)\b", text):
+        assert (REPOSITORY / target).exists(), target
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(REPOSITORY)))
+def test_every_public_name_is_one(page: Path) -> None:
+    for name in re.findall(r"\bvocoder\.([A-Za-z]\w*)", page.read_text(encoding="utf-8")):
+        assert name in vocoder.__all__ or (REPOSITORY / "vocoder" / name).is_dir(), name
