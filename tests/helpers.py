@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from vocoder.data.speech.corpus import Manifest, Utterance
+from vocoder.kernels.invert_flow.op import Source
 from vocoder.mel.presets import get_preset
 from vocoder.mel.spectrogram import MelSpectrogram
 from vocoder.models.families.coupling_flow import CouplingFlow
@@ -114,6 +115,16 @@ def audio_and_mel(model: VoiceModel, n_frames: int = 3, batch: int = 2) -> tuple
     audio = torch.randn(batch, n_frames * model.hop_length, generator=generator).double()
     mel = torch.randn(batch, model.n_mels, n_frames, generator=generator).double()
     return 0.3 * audio, mel
+
+
+def source(model: RowFlow, mel: Tensor, frames: Tensor | None = None) -> Source:
+    """Return what gives an inverter the conditioning of mels (B, M, F)."""
+
+    def give(items: slice, lo: int, hi: int) -> Tensor:
+        own = None if frames is None else frames[items]
+        return model.conditioning(mel[items], lo, hi, own)
+
+    return give
 
 
 def make_corpus(folder: Path, n_clips: int = 5, seconds: float = 0.5) -> Path:

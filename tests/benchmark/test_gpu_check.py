@@ -97,12 +97,13 @@ def test_a_stage_stops_when_its_share_is_used_up() -> None:
 def test_a_stage_runs_at_a_scale_of_a_few_columns(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from vocoder.benchmark import gpu_stages as gpu_measurements
+    from vocoder.benchmark import gpu_stages
+    from vocoder.benchmark.gpu_scale import Scale
     from vocoder.kernels import graphs
-    from vocoder.kernels.invert_flow.triton_op import Tile
+    from vocoder.kernels.invert_flow.triton_tiles import Tile
 
     tile = Tile("columns", 16, 16, 4, 2)
-    scale = gpu_measurements.Scale(
+    scale = Scale(
         device=torch.device("cpu"),
         capability=(9, 0),
         channels=(16,),
@@ -123,8 +124,8 @@ def test_a_stage_runs_at_a_scale_of_a_few_columns(
         n_nodes=4,
     )
     monkeypatch.setattr(graphs, "WIDTH_STEP", 8)
-    monkeypatch.setattr(gpu_measurements, "choose_tile", lambda *_: tile)
-    monkeypatch.setattr(gpu_measurements, "seconds", once)
+    monkeypatch.setattr(gpu_stages, "choose_tile", lambda *_: tile)
+    monkeypatch.setattr(gpu_stages, "seconds", once)
     report = run_stages([stage for stage in STAGES if stage.name == name], scale, 600)
     assert not report.notes
     assert report.passed, report.table()

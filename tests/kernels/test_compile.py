@@ -24,7 +24,8 @@ from triton.compiler import ASTSource  # noqa: E402
 from vocoder.kernels.gated_conv import triton_kernels as layer  # noqa: E402
 from vocoder.kernels.gated_conv import triton_op as layer_tiles  # noqa: E402
 from vocoder.kernels.invert_flow import triton_kernels as row  # noqa: E402
-from vocoder.kernels.invert_flow.triton_op import OPENER, Tile, choose_tile  # noqa: E402
+from vocoder.kernels.invert_flow import triton_transposed as short_row  # noqa: E402
+from vocoder.kernels.invert_flow.triton_tiles import OPENER, Tile, choose_tile  # noqa: E402
 
 pytestmark = pytest.mark.skipif(
     triton.knobs.runtime.interpret, reason="the interpreter compiles nothing"
@@ -74,9 +75,9 @@ def layer_launches(tile: Tile, channels: int, n_mels: int, dtype: str) -> Iterat
     constants: dict[str, Any] = {"BLOCK_W": tile.n_columns, "BLOCK_K": tile.depth}
     last = constants | {"LAST": False}
     if tile.layout == "transposed":
-        yield row_launch(row.row_ahead, tile, channels, n_mels, dtype, constants)
+        yield row_launch(short_row.row_ahead, tile, channels, n_mels, dtype, constants)
         if n_mels == 0:  # what was looked ahead has the conditioning in it
-            yield row_launch(row.row_layer_transposed, tile, channels, 0, dtype, last)
+            yield row_launch(short_row.row_layer_transposed, tile, channels, 0, dtype, last)
         return
     if tile.layout == "columns":
         last |= {"queue_tiles": None, "conv_tiles": None}

@@ -20,14 +20,14 @@ from vocoder import kernels
 from vocoder.errors import VocoderError
 from vocoder.files.audio import read_wav
 from vocoder.kernels.dispatch import ENVIRONMENT_VARIABLE, BackendError
-from vocoder.kernels.invert_flow.cpu import RowInverter
+from vocoder.kernels.invert_flow.cpu import CpuInverter
+from vocoder.kernels.invert_flow.cpu_plan import plan_inversion
 from vocoder.kernels.invert_flow.cpu_tiles import Tiles
 from vocoder.voice.flow import FlowVocoder
 from vocoder.voice.renderer import make_renderer
-from vocoder.voice.renderers.row_flow import plan_inversion
 
 MODELS = voice_models()
-INVERTER = RowInverter(MODELS["nanoflow"].fold().pack_flows())
+SIZES = CpuInverter(MODELS["nanoflow"].fold().pack_flows()).sizes
 
 
 # ---- which one ----
@@ -110,20 +110,20 @@ def test_float64() -> None:
 @given(st.integers(1, 8), st.integers(1, 10**7), st.integers(0, 2**34))
 def test_a_plan_keeps_to_its_budget(n_items: int, width: int, memory: int) -> None:
     try:
-        plan = plan_inversion(INVERTER, n_items, width, memory)
+        plan = plan_inversion(SIZES, n_items, width, memory)
     except VocoderError:
-        lag, n_steps = INVERTER.lag, INVERTER.n_steps
+        lag, n_steps = SIZES.lag, SIZES.n_steps
         for tiles in (Tiles.whole(width, n_steps), Tiles(width, lag, lag, n_steps)):
-            assert INVERTER.bytes_needed(1, width, tiles, False) > memory
+            assert SIZES.bytes_needed(1, width, tiles, False) > memory
         return
     assert 1 <= plan.n_items <= n_items
-    assert INVERTER.bytes_needed(plan.n_items, width, plan.tiles, plan.project_once) <= memory
+    assert SIZES.bytes_needed(plan.n_items, width, plan.tiles, plan.project_once) <= memory
 
 
 def test_more_memory_never_makes_a_slower_plan() -> None:
     width, tiles = 20_000, []
     for memory in range(24 * 2**20, 2**30, 8 * 2**20):
-        plan = plan_inversion(INVERTER, 2, width, memory)
+        plan = plan_inversion(SIZES, 2, width, memory)
         tiles.append((plan.tiles.n_tiles, not plan.project_once, -plan.n_items))
     assert tiles == sorted(tiles, reverse=True)
     assert tiles[0][0] > 1
@@ -133,16 +133,16 @@ def test_more_memory_never_makes_a_slower_plan() -> None:
 def test_any_budget_gives_the_same_audio() -> None:
     mel = torch.stack([some_mel(40), some_mel(40)])
     width = 40 * 256 // MODELS["nanoflow"].config.n_height
-    lag, n_steps = INVERTER.lag, INVERTER.n_steps
-    most = INVERTER.bytes_needed(2, width, Tiles.whole(width, n_steps), True)
-    least = INVERTER.bytes_needed(1, width, Tiles(width, lag, lag, n_steps), False)
+    lag, n_steps = SIZES.lag, SIZES.n_steps
+    most = SIZES.bytes_needed(2, width, Tiles.whole(width, n_steps), True)
+    least = SIZES.bytes_needed(1, width, Tiles(width, lag, lag, n_steps), False)
     expected = FlowVocoder(MODELS["nanoflow"], TACOTRON2, device="cpu").synthesize(
         mel, [40, 31], seed=2
     )
     n_tiles = set()
     for share in (0.9, 0.1, 0.01):
         memory = int(least + share * (most - least))
-        n_tiles.add(plan_inversion(INVERTER, 2, width, memory).tiles.n_tiles)
+        n_tiles.add(plan_inversion(SIZES, 2, width, memory).tiles.n_tiles)
         voice = FlowVocoder(MODELS["nanoflow"], TACOTRON2, device="cpu", memory=memory)
         audio = voice.synthesize(mel, [40, 31], seed=2)
         torch.testing.assert_close(audio, expected, rtol=0, atol=1e-5)

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from vocoder.benchmark.gpu_report import Measurement, Report
+from vocoder.benchmark.gpu_scale import Scale
 from vocoder.errors import VocoderError
 
 BUDGET = 540.0  # seconds
@@ -38,10 +38,10 @@ class Stage:
     purpose: str
     vital: bool = False
 
-    def load(self) -> Callable[[Any], Iterator[Measurement]]:
-        """Return what yields the measurements at a `gpu_stages.Scale`."""
+    def load(self) -> Callable[[Scale], Iterator[Measurement]]:
+        """Return what yields the measurements."""
         module = import_module("vocoder.benchmark.gpu_stages")
-        function: Callable[[Any], Iterator[Measurement]] = getattr(module, self.name)
+        function: Callable[[Scale], Iterator[Measurement]] = getattr(module, self.name)
         return function
 
 
@@ -86,20 +86,18 @@ def check_gpu(folder: Path, *, budget: float = BUDGET) -> Report:
             "the kernels need 8.0 or newer"
         )
     folder.mkdir(parents=True, exist_ok=True)
-    measurements = import_module("vocoder.benchmark.gpu_stages")
-    scale = measurements.Scale(torch.device("cuda"), capability)
-    report = run_stages(STAGES, scale, budget)
+    report = run_stages(STAGES, Scale(torch.device("cuda"), capability), budget)
     report.write(folder / "kernels.json")
     return report
 
 
-def run_stages(stages: Sequence[Stage], scale: Any, budget: float) -> Report:
+def run_stages(stages: Sequence[Stage], scale: Scale, budget: float) -> Report:
     """Run stages one after the other, each within its share of the budget.
 
     Args:
-        stages: the stages.
-        scale: a `gpu_stages.Scale`.
-        budget: seconds in all.
+        stages: The stages, in order.
+        scale: How large they work.
+        budget: Seconds in all.
     """
     on_card = scale.device.type == "cuda"
     name = torch.cuda.get_device_name(scale.device) if on_card else "interpreter"

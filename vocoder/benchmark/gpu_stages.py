@@ -1,4 +1,4 @@
-"""What `gpu_check` measures: stages over both ops at a scale, each yielding measurements.
+"""The stages of a check of the kernels: each measures both ops at a scale, step by step.
 
 On the CPU, at a scale of a few columns and in Triton's interpreter, the same stages are tests.
 """
@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, replace
+from dataclasses import replace
 from functools import partial
 from statistics import median
 from typing import Any
@@ -17,62 +17,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from vocoder.benchmark.gpu_layers import gradients, in_double, loss_curve, step
 from vocoder.benchmark.gpu_report import Measurement
+from vocoder.benchmark.gpu_scale import Scale, describe, random_flow, random_inputs, tiles_of
 from vocoder.kernels.dispatch import use
-from vocoder.kernels.gated_conv.op import GatedConvWeights, gated_conv2d
+from vocoder.kernels.gated_conv.op import gated_conv2d
 from vocoder.kernels.graphs import bucket, capture
-from vocoder.kernels.invert_flow.op import FlowWeights, cast_flows, invert_flow_reference
-from vocoder.kernels.invert_flow.triton_op import LONG, SHORT, Inversion, Tile, choose_tile
+from vocoder.kernels.invert_flow.op import cast_flows, invert_flow_reference
+from vocoder.kernels.invert_flow.triton_op import Inversion
+from vocoder.kernels.invert_flow.triton_tiles import choose_tile
 
 SAMPLE_RATE = 22_050  # of the published models
 # Relative errors of a layer or a flow against float64. Rounding operands to 11 and to 8 bits gave
 # 6e-5 to 3e-4 and 1e-3 to 4e-3 in the interpreter; a wrong tap is off by more than 1e-2.
 TOLERANCE = {torch.float16: 1e-3, torch.bfloat16: 8e-3}
-
-
-@dataclass(frozen=True)
-class Scale:
-    """How large the check works.
-
-    Args:
-        device: where.
-        capability: whose tiles.
-        channels: C of the models.
-        n_height: rows H.
-        n_layers: layers L.
-        n_flows: flows K.
-        clips: columns of one item, by the name of its duration.
-        batches: items.
-        odd_width: columns of a correctness check.
-        long_width: columns of a clip whose offsets exceed 32 bits with `long_items` items.
-        long_items: see there.
-        tiles: what is checked and compared; None: those that suit the card.
-        backend: of the training op.
-        train_shape: (B, W) of a training step.
-        n_replays: of a graph that must give the same every time.
-        n_steps: of the loss curve.
-        n_matmul: side of the matrices of the ceilings.
-        n_nodes: of a graph that measures the launches.
-    """
-
-    device: torch.device
-    capability: tuple[int, int]
-    channels: tuple[int, ...] = (64, 128)
-    n_height: int = 16
-    n_layers: int = 8
-    n_flows: int = 8
-    clips: tuple[tuple[str, int], ...] = (("1 s", 1_378), ("10 s", 13_781))
-    batches: tuple[int, ...] = (1, 16)
-    odd_width: int = 1_031
-    long_width: int = 82_688
-    long_items: int = 8
-    tiles: tuple[Tile, ...] | None = None
-    backend: str = "triton"
-    train_shape: tuple[int, int] = (8, 1_000)
-    n_replays: int = 100
-    n_steps: int = 50
-    n_matmul: int = 8_192
-    n_nodes: int = 1_032
 
 
 def ceilings(scale: Scale) -> Iterator[Measurement]:
@@ -344,70 +302,6 @@ def node_seconds(scale: Scale) -> float:
     return seconds(capture(nodes, scale.device), scale.device) / scale.n_nodes
 
 
-def describe(tile: Tile, dtype: torch.dtype) -> str:
-    """Return a tile's name."""
-    ahead = " ahead" if tile.look_ahead else ""
-    size = f"{tile.n_columns}x{tile.depth} {tile.n_warps}w {tile.n_stages}s"
-    return f"{str(dtype).removeprefix('torch.')} {tile.layout}{ahead} {size}"
-
-
-def tiles_of(scale: Scale, channels: int, n_columns: int) -> list[Tile]:
-    """Return the tiles to compare, the chosen one first."""
-    if scale.tiles is not None:
-        return list(scale.tiles)
-    chosen = choose_tile(scale.capability, channels, n_columns)
-    short = choose_tile(scale.capability, channels, 1)
-    others = [short, replace(short, look_ahead=False), replace(short, n_columns=16)]
-    for n in (SHORT, LONG + 1):
-        wide = choose_tile(scale.capability, channels, n)
-        others += [wide, replace(wide, layout="columns", n_columns=64)]
-    return list(dict.fromkeys([chosen, *others]))
-
-
-def random_flow(
-    scale: Scale, channels: int, seed: int = 0, *, passthrough: bool = False
-) -> FlowWeights:
-    """Return a flow in float32 with weights of about the sizes of a trained one."""
-    generator = torch.Generator(scale.device).manual_seed(seed)
-
-    def random(*shape: int, size: float = 1.0) -> Tensor:
-        return size * torch.randn(*shape, generator=generator, device=scale.device)
-
-    C, L = channels, scale.n_layers
-    return FlowWeights(
-        layers=tuple(
-            GatedConvWeights(
-                conv=random(9, C, 2 * C, size=0.5 * C**-0.5),
-                bias=random(2 * C, size=0.2),
-                cond=None,
-                res=None if i == L - 1 else random(C, C, size=0.5 * C**-0.5),
-                res_bias=None if i == L - 1 else random(C, size=0.1),
-                gate=None if i == L - 1 else random(C, size=0.5),
-                out=random(C, 2, size=0.05 * C**-0.5),
-            )
-            for i in range(L)
-        ),
-        front_weight=random(C),
-        front_bias=random(C),
-        out_bias=random(2, size=0.1),
-        dilations=tuple((1, 2**i) for i in range(L)),
-        scale=1.0,
-        order=tuple(reversed(range(scale.n_height))),
-        passthrough=passthrough,
-    )
-
-
-def random_inputs(
-    scale: Scale, flow: FlowWeights, n_items: int, width: int
-) -> tuple[Tensor, list[Tensor]]:
-    """Return z and projected conditioning; all layers have the same, to spare memory."""
-    generator = torch.Generator(scale.device).manual_seed(1)
-    shape = (n_items, scale.n_height, width)
-    z = torch.randn(*shape, generator=generator, device=scale.device)
-    cond = torch.randn(*shape, 2 * flow.channels, generator=generator, device=scale.device)
-    return z, [0.5 * cond] * len(flow.layers)
-
-
 @contextmanager
 def poisoned() -> Iterator[None]:
     """Fill new memory with NaN, so that whatever is read before it was written shows."""
@@ -422,106 +316,3 @@ def relative_error(got: Tensor, expected: Tensor) -> float:
     """Return the norm of the difference by that of what was expected."""
     difference = got.double() - expected.double()
     return float(difference.norm() / expected.double().norm())
-
-
-def gradients(
-    h: Tensor, cond: Tensor, weights: GatedConvWeights, dilation: tuple[int, int]
-) -> dict[str, Tensor]:
-    """Return the training op's outputs and every gradient of a smooth function of them."""
-    tensors = {"h": h, "cond": cond, **present(weights)}
-    leaves = {name: t.detach().clone().requires_grad_() for name, t in tensors.items()}
-    layer = {field.name: leaves.get(f"w.{field.name}") for field in fields(GatedConvWeights)}
-    layer["cond"] = None
-    h_next, y = gated_conv2d(
-        leaves["h"],
-        leaves["cond"],
-        GatedConvWeights(**layer),  # type: ignore[arg-type]
-        dilation=dilation,
-    )
-    outputs = {"y": y} if h_next is None else {"y": y, "h_next": h_next}
-    loss = sum(
-        # Positive, lest the sums over all positions cancel and leave the rounding alone.
-        (o * (2 + torch.arange(o.numel(), device=o.device).view_as(o).cos())).sum()
-        for o in outputs.values()
-    )
-    assert isinstance(loss, Tensor)
-    found = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True)
-    named = {f"d{name}": g for name, g in zip(leaves, found, strict=True) if g is not None}
-    return {name: t.detach() for name, t in (outputs | named).items()}
-
-
-def present(weights: GatedConvWeights) -> dict[str, Tensor]:
-    """Return the tensors of a layer by name."""
-    values = {f"w.{field.name}": getattr(weights, field.name) for field in fields(weights)}
-    return {name: value for name, value in values.items() if value is not None}
-
-
-def forward(h: Tensor, conds: Sequence[Tensor], flow: FlowWeights) -> Tensor:
-    """Return y (B, H, W, 2) of all layers."""
-    y: Tensor | None = None
-    rows: Tensor | None = h
-    for layer, dilation, cond in zip(flow.layers, flow.dilations, conds, strict=True):
-        assert rows is not None
-        rows, more = gated_conv2d(rows, cond, layer, dilation=dilation)
-        y = more if y is None else y + more
-    assert y is not None
-    return y
-
-
-def trainable(flow: FlowWeights) -> tuple[FlowWeights, list[Tensor]]:
-    """Return a flow with leaves of autograd for weights, and the leaves."""
-    layers = []
-    leaves: list[Tensor] = []
-    for layer in flow.layers:
-        own = {
-            name.removeprefix("w."): tensor.detach().clone().requires_grad_()
-            for name, tensor in present(layer).items()
-        }
-        leaves += own.values()
-        layers.append(replace(layer, **own))  # type: ignore[arg-type]
-    return replace(flow, layers=tuple(layers)), leaves
-
-
-def step(h: Tensor, conds: Sequence[Tensor], flow: FlowWeights) -> Tensor:
-    """Do a forward and backward pass; return all gradients of the weights in a row."""
-    own, leaves = trainable(flow)
-    loss = forward(h, conds, own).square().mean()
-    return torch.cat([g.float().flatten() for g in torch.autograd.grad(loss, leaves)])
-
-
-def loss_curve(h: Tensor, conds: Sequence[Tensor], flow: FlowWeights, n_steps: int) -> list[float]:
-    """Train the weights of one flow on one batch; return the loss of every step."""
-    x = h[..., 0].float()
-    own, leaves = trainable(replace(flow, layers=_map(flow, torch.Tensor.float)))
-    optimizer = torch.optim.Adam(leaves, lr=1e-3)
-    losses = []
-    for _ in range(n_steps):
-        narrow = cast_flows([own], h.dtype)[0]
-        log_s, t = forward(h, conds, narrow).unbind(-1)
-        loss = (0.5 * (x * log_s.exp() + t).square() - log_s).mean()
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.item())
-    return losses
-
-
-def _map(flow: FlowWeights, change: Callable[[Tensor], Tensor]) -> tuple[GatedConvWeights, ...]:
-    return tuple(
-        replace(
-            layer,
-            **{n.removeprefix("w."): change(t) for n, t in present(layer).items()},  # type: ignore[arg-type]
-        )
-        for layer in flow.layers
-    )
-
-
-def in_double(flow: FlowWeights) -> FlowWeights:
-    """Return a flow in float64."""
-    return replace(
-        flow,
-        layers=_map(flow, torch.Tensor.double),
-        front_weight=flow.front_weight.double(),
-        front_bias=flow.front_bias.double(),
-        out_bias=flow.out_bias.double(),
-    )

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -35,7 +34,7 @@ class DataInitialised(nn.Module, ABC):
 
 
 @torch.no_grad()
-def initialise(model: nn.Module, *inputs: Any) -> None:
+def initialise(model: nn.Module, *inputs: Tensor | int) -> None:
     """Run `model` on `inputs` and let each `DataInitialised` part start from what reaches it.
 
     A part that is initialised already is left alone; one that is used several times starts from

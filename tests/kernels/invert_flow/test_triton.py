@@ -24,7 +24,11 @@ from vocoder.models.nanoflow import NanoFlow, NanoFlowConfig
 from vocoder.models.waveflow import WaveFlow, WaveFlowConfig
 
 pytest.importorskip("triton")
-from vocoder.kernels.invert_flow.triton_op import Inversion, Tile, choose_tile, fold_front
+from vocoder.kernels import graphs
+from vocoder.kernels.invert_flow import triton_op
+from vocoder.kernels.invert_flow.triton_launch import fold_front
+from vocoder.kernels.invert_flow.triton_op import Inversion, TritonInverter
+from vocoder.kernels.invert_flow.triton_tiles import Tile, choose_tile
 
 # Relative errors of float64's x, by the type of operands and queues. Sums are float32 throughout,
 # so float32 is off by its own rounding, 6e-8, a few times over. Rounding every operand and queued
@@ -231,6 +235,27 @@ def test_a_padded_item_is_bit_identical_to_itself_alone(tile: Tile) -> None:
         item = slice(i, i + 1)
         alone = invert(flows, z[item, :, :n].float(), [c[item, :, :n] for c in low], (n,), tile, n)
         assert together[item, :, :n].equal(alone)
+
+
+@interpreted
+@pytest.mark.slow
+@pytest.mark.parametrize("ragged", [False, True], ids=["whole", "ragged"])
+def test_the_inverter_does_as_the_program(ragged: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(graphs, "WIDTH_STEP", 16)
+    case = Case(COLUMNS, torch.float16, lengths=(9, 9), n_layers=2, width=9, n_flows=2)
+    monkeypatch.setattr(triton_op, "choose_tile", lambda *_: case.tile)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (9, 0))
+    z, cond = inputs(case)
+    assert not isinstance(cond, Tensor)
+    low = [c.to(case.dtype) for c in cond]
+    flows = narrow([weights(case, seed) for seed in range(2)], case.dtype)
+    lengths = (9, 4) if ragged else (9, 9)
+    expected = invert(flows[::-1], z.float(), low, lengths, case.tile, 16)[..., :9]
+    x = z.float().mT.contiguous().mT  # of strides of its own
+    TritonInverter(flows).invert_in_place(
+        x, lambda items, lo, hi: [c[items, :, lo:hi] for c in low], torch.tensor(lengths)
+    )
+    assert x.equal(expected)
 
 
 @interpreted

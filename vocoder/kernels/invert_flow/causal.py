@@ -15,7 +15,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from vocoder.kernels.invert_flow.op import FlowWeights
+from vocoder.errors import VocoderError
+from vocoder.kernels.invert_flow.op import FlowWeights, Source
 
 COLUMNS = 256  # at once, of an utterance that is there as a whole; the rows then stay in the cache
 
@@ -24,15 +25,36 @@ class CausalInverter:
     """The inverse of a causal voice's flows, packed once and then used for every utterance.
 
     Args:
-        flows: in forward order, all of one size; the tensors that they share are packed once.
+        flows: In forward order, all of one size; the tensors that they share are packed once.
+        memory: The bytes that an utterance may take; None is as many as it wants.
+
+    Raises:
+        VocoderError: the memory is too little for these flows.
     """
 
-    def __init__(self, flows: Sequence[FlowWeights]) -> None:
+    def __init__(self, flows: Sequence[FlowWeights], memory: int | None = None) -> None:
         assert all(flow.causal for flow in flows)
         shared: dict[int, _SharedLayer] = {}
         self.flows = [_Flow(weights, shared) for weights in reversed(flows)]
         self.n_height = len(flows[0].order)
         self.dtype = flows[0].dtype
+        if memory is not None and (needed := self.bytes_needed()) > memory:
+            raise VocoderError(
+                f"memory {memory / 2**20:.0f} MB: this voice takes {needed / 2**20:.0f} MB for any "
+                "utterance; allow that much (--memory)"
+            )
+
+    def invert_in_place(self, z: Tensor, cond: Source, lengths: Tensor | None = None) -> None:
+        """Map noise to data through all flows, each item for itself; see `Inverter`."""
+        widths = [z.shape[2]] * len(z) if lengths is None else lengths.tolist()
+        for i, width in enumerate(widths):
+
+            def mel(lo: int, hi: int, item: slice = slice(i, i + 1)) -> Tensor:
+                (own,) = cond(item, lo, hi)
+                return own
+
+            self.start().invert_in_place(z[i, :, :width], mel)
+            z[i, :, width:] = 0
 
     def start(self, n_columns: int = COLUMNS) -> CausalInversion:
         """Begin an utterance, of which up to `n_columns` will come at once."""
@@ -124,23 +146,6 @@ class CausalInversion:
             ]
             for flow, histories in zip(self.flows, self.histories, strict=True)
         ]
-
-
-def invert_causal_flow(
-    z: Tensor, cond: Tensor, weights: FlowWeights, lengths: Sequence[int] | None = None
-) -> Tensor:
-    """Do `invert_flow` for one causal flow and one mel (B, H, W, M) as conditioning."""
-    inverter = CausalInverter([weights])
-    x = z.clone()
-    lengths = [z.shape[2]] * len(z) if lengths is None else lengths
-    for item, mel, n in zip(x, cond, lengths, strict=True):
-        item[:, n:] = 0
-
-        def columns(lo: int, hi: int, mel: Tensor = mel) -> Tensor:
-            return mel[:, lo:hi]
-
-        inverter.start().invert_in_place(item[:, :n], columns)
-    return x
 
 
 class _SharedLayer:

@@ -5,8 +5,8 @@ convolution (`winograd`), the skip path (folded into the projection), layer 0 (o
 nine samples), the last residual, the rows above the first, and every factor and bias that fits
 into a matrix. tanh(a) is taken as 2 σ(2a) − 1, since torch's σ is three times as fast as its tanh.
 
-The matrices are packed in `wavenet_row_cpu_flow`, a layer's step on a row is that of
-`wavenet_row_cpu_step`, and here are the loops over tiles, flows, rows and layers around it.
+The matrices are packed in `cpu_weights`, a layer's step on a row is that of
+`cpu_step`, and here are the loops over tiles, flows, rows and layers around it.
 Nothing is flipped or copied for the order of rows, and the model is only read.
 """
 
@@ -18,138 +18,113 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from vocoder.kernels.invert_flow.causal import invert_causal_flow
-from vocoder.kernels.invert_flow.cpu_step import ROWS, LayerStep, Queue, Window, Workspace
+from vocoder.kernels.invert_flow.causal import CausalInverter
+from vocoder.kernels.invert_flow.cpu_plan import UPSAMPLED, Plan, Sizes, filtering, plan_inversion
+from vocoder.kernels.invert_flow.cpu_step import LayerStep, Queue, Window, Workspace
 from vocoder.kernels.invert_flow.cpu_tiles import Tiles
 from vocoder.kernels.invert_flow.cpu_weights import FEATURES, Flow, SharedLayer
-from vocoder.kernels.invert_flow.op import Conditioning, FlowWeights
-from vocoder.kernels.winograd import F2, F4, Filtering, choose_filtering
+from vocoder.kernels.invert_flow.op import FlowWeights, Source
 
+# Gives columns [lo, hi) of the upsampled mel, rows in natural order: (B, H, hi − lo, M).
 Mel = Callable[[int, int], Tensor]
-"""Columns [lo, hi) of the upsampled mel, as rows in natural order: (B, H, hi − lo, M)."""
-
-_UPSAMPLED = 8192  # samples whose mel is upsampled at once ...
-_UPSAMPLING = 4  # ... which takes about so many times the memory of the result
-_LIBRARIES = 8 * 2**20  # bytes that the libraries' matrix products take for themselves
-_VIEWS = 24 * 2**10  # bytes of a bound layer step
 
 
-class RowInverter:
-    """The inverse of a voice's flows, packed once and then used for every utterance.
+class CpuInverter:
+    """The inverse of symmetric flows on a CPU, packed once and then used for every utterance.
 
     Args:
-        flows: in forward order, all of one size; the tensors that they share are packed once.
+        flows: In forward order, all of one size; the tensors that they share are packed once.
+        memory: The bytes to plan with, beside z, the weights and the mels; None is as many as the
+            fastest plan takes.
     """
 
-    def __init__(self, flows: Sequence[FlowWeights]) -> None:
+    def __init__(self, flows: Sequence[FlowWeights], memory: int | None = None) -> None:
         shared: dict[int, SharedLayer] = {}
         self.flows = [Flow(weights, shared) for weights in reversed(flows)]
-        self.shares_estimator = len(shared) < len(flows) * len(flows[0].layers)
-        self.channels = flows[0].channels
-        self.dilations = flows[0].dilations
-        self.dtype = flows[0].dtype
-        self.n_height = len(flows[0].order)
-        self.n_rows = len(flows[0].visits)
-        self.n_bands = self.flows[0].layers[0].shared.cond.shape[0]
-
-    @property
-    def n_steps(self) -> int:
-        """Row steps of all flows."""
-        return len(self.flows) * self.n_rows
-
-    @property
-    def most_bound(self) -> int:
-        """Layer steps kept at a time: those of a whole flow, and as many at an utterance's ends."""
-        return 2 * self.n_rows * len(self.dilations)
-
-    @property
-    def reach(self) -> int:
-        """Columns to each side that a row depends on in the rows before it."""
-        return sum(d for _, d in self.dilations)
-
-    @property
-    def lag(self) -> int:
-        """Columns that each row of a tile lags behind the one before: whole blocks, ≥ reach."""
-        block = 2 * max(d for _, d in self.dilations)
-        return block * -(-self.reach // block)
-
-    def bytes_needed(self, n_items: int, width: int, tiles: Tiles, project_once: bool) -> int:
-        """Return about how much memory `invert_in_place` takes beside z and the weights."""
-        C, M = self.channels, self.n_bands
-        n_columns = min(tiles.tile, width) + 5 * max(d_w for _, d_w in self.dilations)
-        if tiles.lag:
-            n_columns += tiles.lag * (self.n_rows + 1 + 2 * max(d_h for d_h, _ in self.dilations))
-        queues = sum(
-            d_h * ROWS * C * filtering.n_products / filtering.m
-            for d_h, d_w in self.dilations[1:]
-            for filtering in [_filtering(d_w, width, tiles.lag)]
+        self.memory = memory
+        self.sizes = Sizes(
+            channels=flows[0].channels,
+            dilations=flows[0].dilations,
+            itemsize=flows[0].dtype.itemsize,
+            n_height=len(flows[0].order),
+            n_rows=len(flows[0].visits),
+            n_flows=len(flows),
+            n_bands=self.flows[0].layers[0].shared.cond.shape[0],
+            shares_estimator=len(shared) < len(flows) * len(flows[0].layers),
         )
-        buffers = 11 * C + M + 2 * FEATURES  # of a row: `Workspace`, h, and what comes in
-        per_column = queues + buffers + self.n_height * M
-        if project_once and self.shares_estimator and not tiles.lag:
-            per_column += self.n_height * 2 * C * len(self.dilations)
-        fixed = _UPSAMPLING * M * _UPSAMPLED
-        if tiles.lag:
-            strips = sum(2 * d_h * tiles.lag + d_w for d_h, d_w in self.dilations[1:])
-            fixed += strips * self.n_steps * C
-        apart = _LIBRARIES + _VIEWS * self.most_bound
-        return apart + int(self.dtype.itemsize * n_items * (n_columns * per_column + fixed))
 
-    def __call__(
-        self,
-        z: Tensor,
-        mel: Mel,
-        lengths: Sequence[int] | None = None,
-        tiles: Tiles | None = None,
-        *,
-        project_once: bool = True,
-    ) -> Tensor:
-        """Return x (B, H, W) for noise z, which stays as it is; see `invert_in_place`."""
-        x = z.clone()
-        self.invert_in_place(x, mel, lengths, tiles, project_once=project_once)
-        return x
+    def invert_in_place(self, z: Tensor, cond: Source, lengths: Tensor | None = None) -> None:
+        """Map noise to data through all flows; see `Inverter`.
+
+        Raises:
+            VocoderError: not even the slowest plan keeps to the memory.
+        """
+        n_items, _, width = z.shape
+        plan = plan_inversion(self.sizes, n_items, width, self.memory)
+        if lengths is not None and plan.n_items == 1:
+            for i, n in enumerate(lengths.tolist()):
+                z[i, :, n:] = 0
+                item = slice(i, i + 1)
+                self.run(z[item, :, :n], cond, item, None, self._plan_one(n))
+            return
+        for start in range(0, n_items, plan.n_items):
+            items = slice(start, min(start + plan.n_items, n_items))
+            own = None if lengths is None else lengths[items].tolist()
+            self.run(z[items], cond, items, own, plan)
+
+    def _plan_one(self, width: int) -> Plan:
+        return plan_inversion(self.sizes, 1, width, self.memory)
 
     @torch.no_grad()
-    def invert_in_place(
+    def run(
         self,
         z: Tensor,
-        mel: Mel,
-        lengths: Sequence[int] | None = None,
-        tiles: Tiles | None = None,
-        *,
-        project_once: bool = True,
+        cond: Source,
+        items: slice,
+        lengths: Sequence[int] | None,
+        plan: Plan,
     ) -> None:
-        """Map noise to data through all flows.
+        """Map the noise of a few items to data by one plan.
 
         Args:
-            z: (B, H, W), of the weights' type and any strides, rows in natural order; becomes x.
-            mel: what the layers are conditioned on.
-            lengths: columns of each item of a padded batch, which comes out as it would alone, with
-                zeros beyond its end; only without tiles.
-            tiles: the windows to work in, for a single item; None takes all columns at once.
-            project_once: keep the projected conditioning for all flows, if they share it, instead
-                of projecting a row when it is its turn. Only without tiles.
+            z: (n, H, W), of the weights' type and any strides, rows in natural order; becomes x.
+            cond: Gives the mels that the layers are conditioned on.
+            items: Which items of `cond` these are.
+            lengths: Columns of each item; only without tiles.
+            plan: Which columns to do at a time, and what to keep for all flows.
         """
-        tiles = tiles or Tiles.whole(z.shape[-1], self.n_steps)
-        assert tiles.lag == 0 or (lengths is None and len(z) == 1)
-        _Inversion(self, z, mel, lengths, tiles, project_once).run()
+        assert plan.tiles.lag == 0 or (lengths is None and len(z) == 1)
+
+        def mel(lo: int, hi: int) -> Tensor:
+            given = cond(items, lo, hi)
+            assert isinstance(given, Tensor)
+            return given
+
+        _Inversion(self, z, mel, lengths, plan.tiles, plan.project_once).run()
 
 
-def invert_flow_cpu(
-    z: Tensor, cond: Conditioning, weights: FlowWeights, lengths: Sequence[int] | None = None
-) -> Tensor:
-    """Do `invert_flow` for one mel (B, H, W, M) as conditioning."""
-    assert isinstance(cond, Tensor)
-    if weights.causal:
-        return invert_causal_flow(z, cond, weights, lengths)
-    return RowInverter([weights])(z, lambda lo, hi: cond[:, :, lo:hi], lengths)
+def cpu_inverter(
+    flows: Sequence[FlowWeights], memory: int | None = None
+) -> CpuInverter | CausalInverter:
+    """Return the CPU's inverter of symmetric or of causal flows.
+
+    Args:
+        flows: In forward order, all of one size.
+        memory: The bytes that an inversion may take; None is as many as it wants.
+
+    Raises:
+        VocoderError: the memory is too little for causal flows.
+    """
+    if flows[0].causal:
+        return CausalInverter(flows, memory)
+    return CpuInverter(flows, memory)
 
 
 class _Conditioning:
     """The conditioning of a span of columns: the mel, projected row by row in a filter's order.
 
     Args:
-        mel: see `RowInverter`.
+        mel: gives its columns.
         n_columns: that it has room for.
         n_further: columns of a zero mel that may be asked for beyond the span.
         size: items B, rows H and mel bands M.
@@ -171,7 +146,7 @@ class _Conditioning:
         if (start, stop) == (self.start, self.stop):
             return  # all columns at once: the same for every flow
         self.start, self.stop = start, stop
-        step = max(1, _UPSAMPLED // self.rows.shape[1])
+        step = max(1, UPSAMPLED // self.rows.shape[1])
         for lo in range(start, stop, step):
             hi = min(lo + step, stop)
             self.rows[:, :, lo - start : hi - start] = self.mel(lo, hi)
@@ -202,7 +177,7 @@ class _Inversion:
 
     def __init__(
         self,
-        inverter: RowInverter,
+        inverter: CpuInverter,
         x: Tensor,
         mel: Mel,
         lengths: Sequence[int] | None,
@@ -210,8 +185,9 @@ class _Inversion:
         project_once: bool,
     ) -> None:
         B, _, W = x.shape
-        C, dilations, lag = inverter.channels, inverter.dilations, tiles.lag
-        self.inverter = inverter
+        sizes, lag = inverter.sizes, tiles.lag
+        C, dilations = sizes.channels, sizes.dilations
+        self.flows, self.sizes = inverter.flows, sizes
         self.tiles = tiles
         self.x = x  # starts as z; each row of a flow replaces its own z
         self.beyond: Tensor | None = None
@@ -225,9 +201,9 @@ class _Inversion:
         # One row of the layers' inputs, from `margin` columns left of the window on.
         self.h = x.new_zeros(B, self.margin + min(tiles.tile + lag, W) + 5 * widest, C)
         # In a flow, the windows of a tile move left by the lag with each row; all fit in here.
-        span = tiles.tile + lag * (inverter.n_rows + 1) + max(self.keep)
+        span = tiles.tile + lag * (sizes.n_rows + 1) + max(self.keep)
         self.queues = [
-            Queue(_filtering(dilation[1], W, lag), dilation, span, self.h)
+            Queue(filtering(dilation[1], W, lag), dilation, span, self.h)
             for dilation in dilations[1:]
         ]
         n_columns = self.h.shape[1] - self.margin
@@ -239,21 +215,21 @@ class _Inversion:
         self.steps: dict[tuple[int, ...], LayerStep] = {}
         # What a tile leaves for the next one: the end of each layer's input at each step.
         self.strips: dict[tuple[int, int], Tensor] = {}
-        size = (B, inverter.n_height, inverter.n_bands)
+        size = (B, sizes.n_height, sizes.n_bands)
         cond = _Conditioning(mel, min(span, W), 4 * widest, size, self.h)
         self.cond: _Conditioning | list[list[Tensor]] = cond
-        if lag == 0 and project_once and inverter.shares_estimator:
+        if lag == 0 and project_once and sizes.shares_estimator:
             self.cond = self._project_all(cond)
 
     def run(self) -> None:
         """Turn z into x."""
         for tile in range(self.tiles.n_tiles):
-            for index, flow in enumerate(self.inverter.flows):
-                self._run_flow(flow, tile, index * self.inverter.n_rows)
+            for index, flow in enumerate(self.flows):
+                self._run_flow(flow, tile, index * self.sizes.n_rows)
 
     def _run_flow(self, flow: Flow, tile: int, first_step: int) -> None:
         """Do the windows of one tile in one flow."""
-        steps = range(first_step, first_step + self.inverter.n_rows)
+        steps = range(first_step, first_step + self.sizes.n_rows)
         windows = [self.tiles.window(tile, step) for step in steps]
         start, stop = windows[-1][0], self._ends(windows[0][1])[0]
         if start >= stop:
@@ -317,7 +293,7 @@ class _Inversion:
         """
         keep = self.keep[index]
         if self.tiles.lag:
-            length = keep + self.inverter.dilations[index][1]
+            length = keep + self.sizes.dilations[index][1]
             strip = self.strips.pop((window.step, index), None)
             self.h[:, self.margin - length : self.margin] = 0 if strip is None else strip
             stop = self.margin + window.hi - window.lo
@@ -331,7 +307,7 @@ class _Inversion:
         queue = self.queues[index - 1]
         key = (index, queue.kind(window.row), window.lo - window.origin, left, n)
         if key not in self.steps:
-            if len(self.steps) == self.inverter.most_bound:
+            if len(self.steps) == self.sizes.most_bound:
                 self.steps.clear()
             self.steps[key] = LayerStep(
                 queue,
@@ -349,7 +325,7 @@ class _Inversion:
     def _ends(self, hi: int) -> list[int]:
         """Return where each layer's output must end for a window that ends at `hi`."""
         ends = [min(hi, self.tiles.width)]
-        for _, d in reversed(self.inverter.dilations[1:]):
+        for _, d in reversed(self.sizes.dilations[1:]):
             ends.append(min(ends[-1] + d, self.tiles.width))
         return ends[::-1]
 
@@ -382,20 +358,13 @@ class _Inversion:
         shapes = [(1, 1, W)]
         for queue in self.queues:
             shapes.append((-(-W // queue.block), queue.filtering.m, queue.d_w))
-        n_pre = len(self.x) * 2 * self.inverter.channels
+        n_pre = len(self.x) * 2 * self.sizes.channels
         return [
             [
                 cond.project(
                     layer.shared, row, 0, shape, self.h.new_empty(n_pre * math.prod(shape))
                 )
-                for row in range(self.inverter.n_height)
+                for row in range(self.sizes.n_height)
             ]
-            for layer, shape in zip(self.inverter.flows[0].layers, shapes, strict=True)
+            for layer, shape in zip(self.flows[0].layers, shapes, strict=True)
         ]
-
-
-def _filtering(dilation: int, width: int, lag: int) -> Filtering:
-    """Return the filtering of a layer; in tiles, one whose blocks divide the lag."""
-    if lag == 0:
-        return choose_filtering(width, dilation)
-    return F4 if lag % (F4.m * dilation) == 0 else F2

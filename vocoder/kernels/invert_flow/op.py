@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -94,6 +95,30 @@ def cast_flows(flows: Sequence[FlowWeights], dtype: torch.dtype) -> list[FlowWei
 Conditioning = Tensor | Sequence[Tensor]
 
 
+class Source(Protocol):
+    """Gives what the layers are conditioned on, part by part as it is asked for."""
+
+    def __call__(self, items: slice, lo: int, hi: int) -> Conditioning:
+        """Return the conditioning of some items in the columns [lo, hi); see `invert_flow`."""
+
+
+class Inverter(Protocol):
+    """The inverse of a voice's flows: packed once, and then used for every utterance.
+
+    Every backend has one, made from the flows in forward order, all of one size.
+    """
+
+    def invert_in_place(self, z: Tensor, cond: Source, lengths: Tensor | None = None) -> None:
+        """Map noise to data through all flows, the last one first. No gradients.
+
+        Args:
+            z: (B, H, W), of any strides, rows in natural order; becomes x.
+            cond: Gives what the layers are conditioned on.
+            lengths: Columns (B,) of each item of a padded batch. An item comes out as it would
+                alone, whatever lies beyond its end; x is zero there. None: all have W columns.
+        """
+
+
 def invert_flow(
     z: Tensor,
     cond: Conditioning,
@@ -123,9 +148,39 @@ def invert_flow(
     check_flow(z, cond, weights, lengths)
     choice = choose(BACKENDS, call_of(z, weights), requested())
     log_choice("invert_flow", choice.backend.name, choice.refusals)
-    with torch.no_grad():
-        x: Tensor = choice.backend.load()(z, cond, weights, lengths)
+    inverter: Inverter = choice.backend.load()([weights])
+    x = z.clone(memory_format=torch.contiguous_format)
+    inverter.invert_in_place(
+        x,
+        lambda items, lo, hi: _part(cond, items, lo, hi),
+        None if lengths is None else torch.tensor(lengths, device=z.device),
+    )
     return x
+
+
+def _part(cond: Conditioning, items: slice, lo: int, hi: int) -> Conditioning:
+    if isinstance(cond, Tensor):
+        return cond[items, :, lo:hi]
+    return [c[items, :, lo:hi] for c in cond]
+
+
+class ReferenceInverter:
+    """The inverse that defines all others: `invert_flow_reference`, flow after flow.
+
+    Args:
+        flows: In forward order.
+    """
+
+    def __init__(self, flows: Sequence[FlowWeights]) -> None:
+        self.flows = flows
+
+    @torch.no_grad()
+    def invert_in_place(self, z: Tensor, cond: Source, lengths: Tensor | None = None) -> None:
+        """Map noise to data through all flows; see `Inverter`."""
+        own = None if lengths is None else lengths.tolist()
+        given = cond(slice(0, len(z)), 0, z.shape[2])
+        for weights in reversed(self.flows):
+            z.copy_(invert_flow_reference(z, given, weights, own))
 
 
 def invert_flow_reference(
@@ -293,9 +348,9 @@ def refuse_cpu(call: Call) -> str | None:
 
 
 BACKENDS: tuple[Backend[Call], ...] = (
-    Backend("triton", refuse_triton, "vocoder.kernels.invert_flow.triton_op", "invert_flow_triton"),
-    Backend("cpu", refuse_cpu, "vocoder.kernels.invert_flow.cpu", "invert_flow_cpu"),
-    Backend(REFERENCE, lambda _: None, __name__, "invert_flow_reference"),
+    Backend("triton", refuse_triton, "vocoder.kernels.invert_flow.triton_op", "TritonInverter"),
+    Backend("cpu", refuse_cpu, "vocoder.kernels.invert_flow.cpu", "cpu_inverter"),
+    Backend(REFERENCE, lambda _: None, __name__, "ReferenceInverter"),
 )
 
 

@@ -31,7 +31,7 @@ class FlowModel(nn.Module, ABC):
         super().__init__()
         self.config = config
 
-    def initialise(self, *batch: Any) -> None:
+    def initialise(self, *batch: Tensor | int) -> None:
         """Let the layers that start from data do so from what `forward` takes; most have none."""
         initialise(self, *batch)
 

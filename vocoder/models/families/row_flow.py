@@ -248,7 +248,7 @@ class RowFlow(VoiceModel):
             lengths: frames (B,) of each item of a padded batch.
 
         Returns:
-            Rows (B, H, hi − lo, M) in natural order, what `kernels.wavenet_row` takes.
+            Rows (B, H, hi − lo, M) in natural order, what `invert_flow` takes.
         """
         H, hop = self.config.n_height, self.hop_length
         if self.causal:
@@ -262,7 +262,7 @@ class RowFlow(VoiceModel):
         return self._conditioning(part, (hi - lo) * H, lo * H - first * hop, lengths)
 
     def pack_flows(self) -> list[FlowWeights]:
-        """Return every flow as `kernels.wavenet_row` takes it; shared tensors are packed once."""
+        """Return every flow as `invert_flow` takes it; shared tensors are packed once."""
         nets = [self._net(k).pack() for k in range(len(self.nets))]
         flow_parameters = self._flow_parameters()
         return [

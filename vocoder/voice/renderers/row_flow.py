@@ -3,194 +3,56 @@
 from __future__ import annotations
 
 import importlib.util
-import threading
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from vocoder.errors import VocoderError
-from vocoder.flows.reshape import fold_rows, unfold_rows
+from vocoder.flows.reshape import fold_rows
 from vocoder.kernels.dispatch import choose, log_choice
-from vocoder.kernels.invert_flow.causal import CausalInverter
-from vocoder.kernels.invert_flow.cpu import RowInverter
-from vocoder.kernels.invert_flow.cpu_tiles import Tiles
-from vocoder.kernels.invert_flow.op import BACKENDS, Call, cast_flows
+from vocoder.kernels.invert_flow.op import BACKENDS, Call, Inverter, cast_flows
 from vocoder.models.families.row_flow import RowFlow
 from vocoder.models.families.voice import VoiceModel
 from vocoder.models.nanoflow import NanoFlow
 from vocoder.models.waveflow import WaveFlow
 from vocoder.voice.renderer import RENDERERS, Renderer, make_only_reference, make_reference
 
-DEFAULT_MEMORY = 2 * 2**30  # bytes
+DEFAULT_MEMORY = 2 * 2**30  # bytes that an inversion on a CPU may take
 
 
 class RowRenderer(Renderer):
-    """What the renderers of row flows have in common."""
+    """Row after row by one of the fast inverters, whichever it is.
+
+    Args:
+        model: The folded model, on its device.
+        dtype: The type that the inverter computes in.
+        backend: The name of the inverter's backend.
+        inverter: Inverts the flows of the model.
+    """
 
     model: RowFlow
 
-    def _columns(self, frames: Tensor) -> Tensor:
-        """Return how many columns of the folded waveform so many frames are."""
-        return frames * (self.model.hop_length // self.model.config.n_height)
-
-
-class CpuRenderer(RowRenderer):
-    """The CPU's row op, under a budget of memory.
-
-    Args:
-        model: folded.
-        dtype: float32 or float64.
-        memory: bytes to plan with, beside the model, its mels and audio.
-    """
-
-    backend = "cpu"
-
-    def __init__(self, model: RowFlow, dtype: torch.dtype, memory: int) -> None:
-        super().__init__(model.to(dtype), dtype)
-        self.memory = memory
-        self.inverter = RowInverter(self.model.pack_flows())
+    def __init__(
+        self, model: RowFlow, dtype: torch.dtype, backend: str, inverter: Inverter
+    ) -> None:
+        super().__init__(model, dtype)
+        self.backend = backend
+        self.inverter = inverter
 
     def render(self, z: Tensor, mel: Tensor, frames: Tensor | None) -> Tensor:
         """Return audio (B, N), in the memory of z."""
-        H = self.inverter.n_height
-        plan = plan_inversion(self.inverter, len(z), z.shape[1] // H, self.memory)
-        if plan.n_items == 1 and frames is not None:
-            for item, item_mel, n in zip(z, mel, frames.tolist(), strict=True):
-                n_samples = n * self.model.hop_length
-                self.render(item[None, :n_samples], item_mel[None, :, :n], None)
-            return z
-        for start in range(0, len(z), plan.n_items):
-            group = slice(start, start + plan.n_items)
-            own = None if frames is None else frames[group]
-            self._render_group(z[group], mel[group], own, plan)
+        H = self.model.config.n_height
+
+        def cond(items: slice, lo: int, hi: int) -> Tensor:
+            mels, own = mel[items], frames
+            if own is not None:
+                own = own[items]
+                if len(own) == 1:  # cut, so that it is the same to the bit as alone
+                    mels, own = mels[..., : int(own)], None
+            return self.model.conditioning(mels, lo, hi, own)
+
+        columns = None if frames is None else frames * (self.model.hop_length // H)
+        self.inverter.invert_in_place(fold_rows(z, H), cond, columns)
         return z
-
-    def _render_group(self, z: Tensor, mel: Tensor, frames: Tensor | None, plan: Plan) -> None:
-        self.inverter.invert_in_place(
-            fold_rows(z, self.inverter.n_height),
-            lambda lo, hi: self.model.conditioning(mel, lo, hi, frames),
-            None if frames is None else self._columns(frames).tolist(),
-            plan.tiles,
-            project_once=plan.project_once,
-        )
-
-
-class CausalRenderer(RowRenderer):
-    """The row op of causal flows, some columns after the other, in memory that no length adds to.
-
-    Args:
-        model: folded, causal.
-        dtype: float32 or float64.
-        memory: bytes to plan with, as for `CpuRenderer`.
-
-    Raises:
-        VocoderError: the budget is too small for this voice.
-    """
-
-    backend = "cpu"
-
-    def __init__(self, model: RowFlow, dtype: torch.dtype, memory: int) -> None:
-        super().__init__(model.to(dtype), dtype)
-        self.inverter = CausalInverter(self.model.pack_flows())
-        needed = self.inverter.bytes_needed()
-        if needed > memory:
-            raise VocoderError(
-                f"memory {memory / 2**20:.0f} MB: this voice takes {needed / 2**20:.0f} MB for any "
-                "utterance; allow that much (--memory)"
-            )
-
-    def render(self, z: Tensor, mel: Tensor, frames: Tensor | None) -> Tensor:
-        """Return audio (B, N)."""
-        rows = fold_rows(z, self.inverter.n_height)
-        widths = [rows.shape[2]] * len(z) if frames is None else self._columns(frames).tolist()
-        for i, width in enumerate(widths):
-            item = slice(i, i + 1)
-            own = None if frames is None else frames[item]
-
-            def cond(lo: int, hi: int, item: slice = item, own: Tensor | None = own) -> Tensor:
-                return self.model.conditioning(mel[item], lo, hi, own)[0]
-
-            self.inverter.start().invert_in_place(rows[i, :, :width], cond)
-        return unfold_rows(rows)
-
-
-class TritonRenderer(RowRenderer):
-    """The GPU's row op: 16-bit operands, float32 noise and audio, one CUDA graph a batch and width.
-
-    Args:
-        model: folded, in float32 on a GPU.
-        dtype: float16 or bfloat16, of the operands.
-    """
-
-    backend = "triton"
-
-    def __init__(self, model: RowFlow, dtype: torch.dtype) -> None:
-        from vocoder.kernels.graphs import GraphCache
-        from vocoder.kernels.invert_flow.triton_op import Inversion
-
-        super().__init__(model, dtype)
-        flows = cast_flows(model.pack_flows()[::-1], dtype)
-        device = next(model.parameters()).device
-        self._turn = threading.Lock()  # threads share the programs, and each program its buffers
-        self._programs = GraphCache(
-            lambda n_items, width: Inversion.allocate(flows, n_items, width), device
-        )
-
-    def render(self, z: Tensor, mel: Tensor, frames: Tensor | None) -> Tensor:
-        """Return audio (B, N)."""
-        rows = fold_rows(z, self.model.config.n_height)
-        n_items, _, width = rows.shape
-        if frames is None:
-            frames = torch.full((n_items,), mel.shape[-1], device=z.device)
-        cond = self.model.conditioning(mel, 0, width, frames)
-        with self._turn:
-            program, run = self._programs.get(n_items, width)
-            program.fill(rows, cond, self._columns(frames))
-            run()
-            return unfold_rows(program.x[..., :width])
-
-
-@dataclass(frozen=True)
-class Plan:
-    """How a batch is inverted under a budget.
-
-    Args:
-        n_items: of the batch at a time.
-        tiles: windows of columns.
-        project_once: keep the projected conditioning for all flows.
-    """
-
-    n_items: int
-    tiles: Tiles
-    project_once: bool
-
-
-def plan_inversion(inverter: RowInverter, n_items: int, width: int, memory: int) -> Plan:
-    """Return the fastest plan that keeps to a budget.
-
-    All columns at once, with the conditioning projected once, is fastest; then without keeping the
-    projections; then tile after tile, each item for itself.
-
-    Raises:
-        VocoderError: not even one tile keeps to it.
-    """
-    whole = Tiles.whole(width, inverter.n_steps)
-    for project_once in (True, False):
-        each = inverter.bytes_needed(1, width, whole, project_once)
-        if each <= memory:
-            return Plan(min(n_items, memory // each), whole, project_once)
-
-    def tiles(n_lags: int) -> Tiles:
-        return Tiles(width, n_lags * inverter.lag, inverter.lag, inverter.n_steps)
-
-    one, two = (inverter.bytes_needed(1, width, tiles(n), False) for n in (1, 2))
-    if one > memory:
-        raise VocoderError(
-            f"memory {memory / 2**20:.0f} MB: this voice takes {one / 2**20:.0f} MB for any "
-            "long utterance; allow that much (--memory), or speak shorter mels"
-        )
-    return Plan(1, tiles(1 + (memory - one) // max(two - one, 1)), project_once=False)
 
 
 @RENDERERS.register(WaveFlow, NanoFlow)
@@ -219,12 +81,10 @@ def make_row_renderer(
     choice = choose(BACKENDS, facts, backend)
     log_choice("synthesis", choice.backend.name, choice.refusals)
     if choice.backend.name == "triton":
-        return TritonRenderer(model, facts.dtype)
+        flows = cast_flows(model.pack_flows(), facts.dtype)
+        return RowRenderer(model, facts.dtype, "triton", choice.backend.load()(flows))
     if choice.backend.name == "cpu":
-        make = CausalRenderer if model.causal else CpuRenderer
-        return make(
-            model,
-            torch.float32 if dtype is None else dtype,
-            DEFAULT_MEMORY if memory is None else memory,
-        )
+        flows = model.to(facts.dtype).pack_flows()
+        inverter = choice.backend.load()(flows, DEFAULT_MEMORY if memory is None else memory)
+        return RowRenderer(model, facts.dtype, "cpu", inverter)
     return make_reference(model, dtype, memory)

@@ -22,7 +22,7 @@ from vocoder.models.waveflow import WaveFlow
 from vocoder.nets.wavenet2d import WaveNet2d
 from vocoder.voice.noise import Noise
 from vocoder.voice.renderer import Renderer
-from vocoder.voice.renderers.row_flow import CausalRenderer
+from vocoder.voice.renderers.row_flow import RowRenderer
 from vocoder.voice.streaming import (
     BLOCK_FRAMES,
     STREAMINGS,
@@ -79,9 +79,8 @@ class RowStreaming(Streaming):
         assert isinstance(model, RowFlow)
         if not streams_exactly(model):
             return WindowStreaming().start(renderer, plan, temperature, seed)
-        if isinstance(renderer, CausalRenderer):
-            inverter = renderer.inverter
-        else:
+        inverter = renderer.inverter if isinstance(renderer, RowRenderer) else None
+        if not isinstance(inverter, CausalInverter):
             inverter = CausalInverter(model.pack_flows())
         return CausalStream(model, inverter, plan, temperature, seed)
 
