@@ -22,7 +22,7 @@ from triton.backends.compiler import GPUTarget  # noqa: E402
 from triton.compiler import ASTSource  # noqa: E402
 
 from vocoder.kernels.gated_conv import triton_kernels as layer  # noqa: E402
-from vocoder.kernels.gated_conv import triton_op as layer_tiles  # noqa: E402
+from vocoder.kernels.gated_conv import triton_tiles as layer_tiles  # noqa: E402
 from vocoder.kernels.invert_flow import triton_kernels as row  # noqa: E402
 from vocoder.kernels.invert_flow import triton_transposed as short_row  # noqa: E402
 from vocoder.kernels.invert_flow.triton_tiles import OPENER, Tile, choose_tile  # noqa: E402

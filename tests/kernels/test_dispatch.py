@@ -14,7 +14,7 @@ from gated_conv2d_cases import CASES, random_layer
 from vocoder.errors import VocoderError
 from vocoder.kernels import BackendError, dispatch, gated_conv2d, use
 from vocoder.kernels.dispatch import Backend, choose, log_choice, requested
-from vocoder.kernels.gated_conv.op import BACKENDS, Call
+from vocoder.kernels.gated_conv.backends import BACKENDS, Call
 
 GPU = Call(
     device="cuda",

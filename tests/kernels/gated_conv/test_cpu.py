@@ -12,8 +12,8 @@ from torch import Tensor
 
 from vocoder.kernels import BackendError, GatedConvWeights, gated_conv2d, use
 from vocoder.kernels.dispatch import choose
+from vocoder.kernels.gated_conv.backends import BACKENDS, Call
 from vocoder.kernels.gated_conv.cpu import BLOCK_COLUMNS
-from vocoder.kernels.gated_conv.op import BACKENDS, Call
 from vocoder.models.nanoflow import NanoFlow, NanoFlowConfig
 
 # Beside those of all backends: each filtering with whole and with partial tiles, and more columns

@@ -123,13 +123,7 @@ def preprocess(
     if epochs is not None:
         epochs.check(preset.sample_rate)
     lists = _lists(test_clips, test_list, validation_list)
-    listing = DATASETS.find(corpus)(source, test_clips, seed)
-    if lists:
-        listing = split_by_lists(listing, source, lists)
-    if mels is not None:
-        listing = pair_mels(listing, source, Path(mels))
-    if strict and listing.problems:
-        raise VocoderError(f"{source}: " + ": ".join(listing.problems[0]))
+    listing = _listing(corpus, source, test_clips, seed, lists, mels, strict)
     settings = {
         "corpus": corpus,
         "source": str(source.resolve()),
@@ -178,6 +172,26 @@ def preprocess(
         n_jobs=n_jobs,
         failures=tuple(failures),
     )
+
+
+def _listing(
+    corpus: str,
+    source: Path,
+    test_clips: int | None,
+    seed: int,
+    lists: dict[Split, Path],
+    mels: str | Path | None,
+    strict: bool,
+) -> Listing:
+    """Return the clips of a source, split and paired as was asked for."""
+    listing = DATASETS.find(corpus)(source, test_clips, seed)
+    if lists:
+        listing = split_by_lists(listing, source, lists)
+    if mels is not None:
+        listing = pair_mels(listing, source, Path(mels))
+    if strict and listing.problems:
+        raise VocoderError(f"{source}: " + ": ".join(listing.problems[0]))
+    return listing
 
 
 def _lists(

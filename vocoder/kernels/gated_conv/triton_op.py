@@ -10,7 +10,6 @@ computed again. What is left beside the kernels is plain matrix products.
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -24,64 +23,11 @@ from vocoder.kernels.gated_conv.triton_kernels import (
     layer_forward,
     weight_gradient,
 )
-
-
-@dataclass(frozen=True)
-class Tile:
-    """How much of a product one program computes, and with what.
-
-    Args:
-        columns: columns of a tile (for the weight gradient, of one step of the sum).
-        depth: channels of one step of the sum (for the weight gradient, output channels).
-        n_warps: warps of a program.
-        n_stages: steps of loads in flight.
-    """
-
-    columns: int
-    depth: int
-    n_warps: int
-    n_stages: int
-
-
-@dataclass(frozen=True)
-class Tiles:
-    """The tiles of the four kernels."""
-
-    forward: Tile
-    gate: Tile
-    input: Tile
-    weight: Tile
-
+from vocoder.kernels.gated_conv.triton_tiles import Tile, Tiles, choose_tiles
 
 # Programs of the weight gradient for each tap: 9 of them 15 times fill the 132 processors of an
 # H100.
 N_SPLITS = 15
-
-
-def choose_tiles(capability: tuple[int, int], channels: int) -> Tiles:
-    """Return the tiles; a static table, since tuning while running breaks capture.
-
-    Args:
-        capability: of the card; what is neither 8.0 nor 9.0 gets the tiles that fit every card.
-        channels: C.
-    """
-    big = capability in ((8, 0), (9, 0))  # shared memory for 64 channels in three stages
-    step = 64 if big else 32
-    depth = min(channels, step)
-    if channels <= 64:
-        return Tiles(
-            forward=Tile(128, depth, 8, 3),
-            gate=Tile(64, channels, 8, 1),
-            input=Tile(128, depth, 8, 3),
-            weight=Tile(step, 2 * channels, 4, 3),
-        )
-    hopper = capability == (9, 0)
-    return Tiles(
-        forward=Tile(128 if hopper else 64, depth, 8, 3),
-        gate=Tile(32, channels, 8, 1),
-        input=Tile(128, depth, 8, 3),
-        weight=Tile(step, 256 if hopper else 128, 8, 3),
-    )
 
 
 def gated_conv2d_triton(
@@ -229,20 +175,50 @@ def layer_backward(
             h, cond, conv, bias, cond_weight, res, res_bias, gate, out, dilation, scale, True
         )
     h, cond = h.contiguous(), cond.contiguous()
-    B, H, W, C = h.shape
-    N, last, tiles = out.shape[1], res is None, _tiles(h)
     if dy is None:
-        dy = h.new_zeros((B, H, W, N), dtype=torch.float32)
-    if not last:
+        dy = h.new_zeros((*h.shape[:3], out.shape[1]), dtype=torch.float32)
+    if res is not None:
         dh_next = torch.zeros_like(h) if dh_next is None else dh_next.contiguous()
-    da, o, dh = torch.empty_like(a), torch.empty_like(h), torch.empty_like(h)
-    programs = _grid(h, tiles.gate)
+    da, o, sums = _through_the_gate(dh_next, dy, a, h, res, gate, out, scale)
+    dh, dconv = _through_the_convolution(da, dh_next, h, conv, dilation, scale, last=res is None)
+    N = out.shape[1]
+    dbias = sums[N : N + 2].flatten().clone()  # an op's outputs share no memory
+    da, o = da.flatten(0, 2), o.flatten(0, 2)
+    gradients = [dh, da, dconv, dbias, sums[:N].t()]
+    wanted = [h, cond, conv, bias, out]
+    if cond_weight is None:
+        gradients[1] = da.view(cond.shape)
+    else:
+        gradients[1] = (da @ cond_weight.to(da.dtype).t()).view(cond.shape)
+        gradients.append(_product(cond.flatten(0, 2).t(), da))
+        wanted.append(cond_weight)
+    if res is not None and res_bias is not None and gate is not None and dh_next is not None:
+        G = _product(o.t(), dh_next.flatten(0, 2)) * scale
+        dr = sums[N + 2] * scale  # of the residual, before the gate
+        dgate = (res * G).sum(dim=0) + res_bias * dr
+        gradients += [G * gate, dr * gate, dgate]
+        wanted += [res, res_bias, gate]
+    return [g.to(t.dtype).contiguous() for g, t in zip(gradients, wanted, strict=True)]
+
+
+def _through_the_gate(
+    dh_next: Tensor | None,
+    dy: Tensor,
+    a: Tensor,
+    h: Tensor,
+    res: Tensor | None,
+    gate: Tensor | None,
+    out: Tensor,
+    scale: float,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the gradient of the pre-activation a, the gate's output o, and sums over positions.
+
+    The sums (n + 3, C) are the gradients of `out`, of both halves of the bias and of the residual.
+    """
+    _, H, W, C = h.shape
+    N, tile = out.shape[1], _tiles(h).gate
+    da, o, programs = torch.empty_like(a), torch.empty_like(h), _grid(h, tile)
     sums = h.new_zeros((programs[0] * programs[1], N + 3, C), dtype=torch.float32)
-    n_tiles = B * H * triton.cdiv(W, tiles.weight.columns)
-    n_trips = triton.cdiv(n_tiles, N_SPLITS)
-    n_splits = triton.cdiv(n_tiles, n_trips)
-    dconv = h.new_empty((n_splits, 9, C, 2 * C), dtype=torch.float32)
-    matrix = conv.to(h.dtype).contiguous()
     with _on(h):
         gate_backward[programs](
             dh_next,
@@ -259,15 +235,36 @@ def layer_backward(
             scale,
             C=C,
             N_OUT=N,
-            LAST=last,
-            BLOCK_W=tiles.gate.columns,
-            num_warps=tiles.gate.n_warps,
-            num_stages=tiles.gate.n_stages,
+            LAST=res is None,
+            BLOCK_W=tile.columns,
+            num_warps=tile.n_warps,
+            num_stages=tile.n_stages,
         )
+    return da, o, sums.sum(dim=0)
+
+
+def _through_the_convolution(
+    da: Tensor,
+    dh_next: Tensor | None,
+    h: Tensor,
+    conv: Tensor,
+    dilation: int,
+    scale: float,
+    *,
+    last: bool,
+) -> tuple[Tensor, Tensor]:
+    """Return the gradients of h and of the matrices `conv`, the latter in float32."""
+    B, H, W, C = h.shape
+    tiles, dh = _tiles(h), torch.empty_like(h)
+    n_tiles = B * H * triton.cdiv(W, tiles.weight.columns)
+    n_trips = triton.cdiv(n_tiles, N_SPLITS)
+    n_splits = triton.cdiv(n_tiles, n_trips)
+    dconv = h.new_empty((n_splits, 9, C, 2 * C), dtype=torch.float32)
+    with _on(h):
         input_gradient[_grid(h, tiles.input)](
             da,
             dh_next,
-            matrix,
+            conv.to(h.dtype).contiguous(),
             dh,
             H,
             W,
@@ -295,24 +292,7 @@ def layer_backward(
             num_warps=tiles.weight.n_warps,
             num_stages=tiles.weight.n_stages,
         )
-    total = sums.sum(dim=0)
-    dbias = total[N : N + 2].flatten().clone()  # an op's outputs share no memory
-    da, o = da.flatten(0, 2), o.flatten(0, 2)
-    gradients = [dh, da, dconv.sum(dim=0), dbias, total[:N].t()]
-    wanted = [h, cond, conv, bias, out]
-    if cond_weight is None:
-        gradients[1] = da.view(cond.shape)
-    else:
-        gradients[1] = (da @ cond_weight.to(da.dtype).t()).view(cond.shape)
-        gradients.append(_product(cond.flatten(0, 2).t(), da))
-        wanted.append(cond_weight)
-    if res is not None and res_bias is not None and gate is not None and dh_next is not None:
-        G = _product(o.t(), dh_next.flatten(0, 2)) * scale
-        dr = total[N + 2] * scale  # of the residual, before the gate
-        dgate = (res * G).sum(dim=0) + res_bias * dr
-        gradients += [G * gate, dr * gate, dgate]
-        wanted += [res, res_bias, gate]
-    return [g.to(t.dtype).contiguous() for g, t in zip(gradients, wanted, strict=True)]
+    return dh, dconv.sum(dim=0)
 
 
 @layer_backward.register_fake

@@ -1,0 +1,98 @@
+"""Which backends compute a gated layer, and why one does not take a call."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from vocoder.kernels.dispatch import REFERENCE, Backend, refuse_card
+
+
+@dataclass(frozen=True)
+class Call:
+    """The facts of a call that decide which backend computes it.
+
+    Args:
+        device: "cpu", "cuda", ...
+        capability: of a CUDA device, such as (9, 0).
+        dtype: of h.
+        channels: C.
+        n_mels: M, or 0 where the conditioning comes projected.
+        n_outputs: n.
+        d_h: dilation along rows.
+        queued: there are past rows.
+        has_triton: Triton can be imported.
+        causal: no column to the right is seen.
+    """
+
+    device: str
+    capability: tuple[int, int]
+    dtype: torch.dtype
+    channels: int
+    n_mels: int
+    n_outputs: int
+    d_h: int
+    queued: bool
+    has_triton: bool
+    causal: bool = False
+
+
+def refuse_triton(call: Call) -> str | None:
+    """Say why the Triton kernels cannot compute a call."""
+    if reason := refuse_card(call.device, call.capability, call.has_triton):
+        return reason
+    if call.dtype not in (torch.float16, torch.bfloat16):
+        return f"{str(call.dtype).removeprefix('torch.')} has no tensor cores; use autocast"
+    if call.channels not in (64, 128):
+        return f"{call.channels} channels; compiled for 64 and 128"
+    if call.n_mels % 16:
+        return f"{call.n_mels} mel bands; only multiples of 16"
+    if call.n_outputs > 16:
+        return f"{call.n_outputs} outputs; at most 16 (splines have more)"
+    if call.d_h != 1:
+        return f"height dilation {call.d_h}; only 1"
+    if call.causal:
+        return "a layer that is causal along columns; only symmetric ones"
+    if call.queued:
+        return "a queue of past rows"
+    return None
+
+
+def refuse_cpu(call: Call) -> str | None:
+    """Say why the CPU's own implementation cannot compute a call."""
+    if call.device != "cpu":
+        return f"the tensors are on the {call.device}, not on the CPU"
+    if call.dtype not in (torch.float32, torch.float64):
+        return f"{str(call.dtype).removeprefix('torch.')}; only float32 and float64"
+    return None
+
+
+def decline_cpu(call: Call) -> str | None:
+    """Say why `F.conv2d` is as fast as the CPU's own implementation, or exact where that matters.
+
+    How many times faster than the reference it is, forward and backward, one thread of a CPU with
+    AVX2 that others used too, 16 rows:
+
+        C = 64    1,000 columns: 1.6 to 2.7 for d_w = 1 to 256; 250: 1.4; 64: 1.1 to 1.2
+        C = 128   1,000 columns: 1.7
+        C = 32    1,000 columns: 1.2
+        C = 16    1,000 columns: 1.0
+        C = 8     1,000 columns: 0.75
+
+    A queue would transform its past rows again for every row.
+    """
+    if call.dtype != torch.float32:
+        return "float64 is for exactness, and the reference defines that"
+    if call.channels < 32:
+        return f"{call.channels} channels; faster from 32"
+    if call.queued:
+        return "a queue of past rows"
+    return None
+
+
+BACKENDS: tuple[Backend[Call], ...] = (
+    Backend("triton", refuse_triton, "vocoder.kernels.gated_conv.triton_op", "gated_conv2d_triton"),
+    Backend("cpu", refuse_cpu, "vocoder.kernels.gated_conv.cpu", "gated_conv2d_cpu", decline_cpu),
+    Backend(REFERENCE, lambda _: None, "vocoder.kernels.gated_conv.op", "gated_conv2d_reference"),
+)
