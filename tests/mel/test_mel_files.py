@@ -185,7 +185,7 @@ def test_a_pickle_under_pt_is_never_run(tmp_path):
             return (exit, (7,))
 
     torch.save({"mel": Bomb()}, tmp_path / "a.pt")
-    refuse(tmp_path / "a.pt", "not a readable .pt file")
+    refuse(tmp_path / "a.pt", "not a file of tensors alone", "it names _sitebuiltins.Quitter")
 
 
 def test_several_arrays_need_one_called_mel(tmp_path):
@@ -204,7 +204,7 @@ def test_an_archive_that_unpacks_to_too_much(tmp_path):
     content[entry + 24 : entry + 28] = (0xF0000000).to_bytes(4, "little")
     path.write_bytes(content)
     assert zipfile.ZipFile(path).infolist()[0].file_size == 0xF0000000
-    refuse(path, "unpacks to more than 2 GiB")
+    refuse(path, "claims 4026531840 bytes")
 
 
 def test_a_header_that_claims_a_huge_array(tmp_path):
@@ -385,7 +385,7 @@ WHOLE = npy(np.zeros((80, 3), np.float32))
         (b"RIFF....WAVEfmt ", "array 2: not an .npy array of numbers"),
         (npy(np.zeros((80, 3), np.int16)), "array 2: .*holds int16"),
         (npy(np.zeros((1, 80, 3), np.float32)), r"array 2: .*has shape \(1, 80, 3\)"),
-        (npy(np.array([{}]), allow_pickle=True), "array 2: .*object of shape"),
+        (npy(np.array([{}]), allow_pickle=True), "array 2: .*Object arrays"),
         (WHOLE.replace(b"(80, 3), ", b"(80, 9**9)"), "array 2: not an .npy array of numbers"),
     ],
 )

@@ -116,7 +116,7 @@ def test_pickled_code_is_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.chdir(tmp_path)
     torch.save({"model": Hostile()}, "bad")
     Path("c.json").write_text("{}")
-    with pytest.raises(VocoderError, match="bad: not a checkpoint of tensors alone"):
+    with pytest.raises(VocoderError, match="bad: not a file of tensors alone"):
         import_official_file("bad", "c.json", "out.safetensors")
     assert not Path("executed").exists()
     assert not Path("out.safetensors").exists()

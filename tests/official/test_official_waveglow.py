@@ -7,6 +7,7 @@ import json
 import os
 import pickle
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from helpers import GOLDEN, golden, state_of
 
 from vocoder import checkpoint
 from vocoder.errors import VocoderError
+from vocoder.files import torch_files
 from vocoder.flows.reshape import fold_rows, unfold_rows
 from vocoder.models.families.flow import FlowModel
 from vocoder.models.waveglow import WaveGlow, WaveGlowConfig
@@ -271,7 +273,7 @@ def test_nothing_that_a_pickle_names_is_run(
     monkeypatch.chdir(tmp_path)
     write(Path("bad.pt"))
     result = run_here(capfdbinary, "import", "bad.pt", "-o", "out.safetensors")
-    assert_one_error_line(result, "bad.pt: not a checkpoint of tensors alone", f"it names {named}")
+    assert_one_error_line(result, "bad.pt: not a file of tensors alone", f"it names {named}")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bad.pt"]
 
 
@@ -319,6 +321,21 @@ def test_damaged_files(
     path.write_bytes(content())
     assert_one_error_line(run_here(capfdbinary, "import", path, "-o", out), "bad.pt: ", message)
     assert not out.exists()
+
+
+@pytest.mark.parametrize("error", [IndexError(), OSError(), zlib.error(""), AssertionError()])
+def test_whatever_the_unpickler_raises_names_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """One without a message among them."""
+
+    def fail(*_: object) -> None:
+        raise error
+
+    (tmp_path / "bad.pt").write_bytes(whole("pickle-fused"))
+    monkeypatch.setattr(torch_files, "_Unpickler", fail)
+    with pytest.raises(VocoderError, match=rf"bad\.pt: .*\({type(error).__name__}\)"):
+        torch_files.read_torch_file(tmp_path / "bad.pt")
 
 
 def test_every_cut_of_a_file_is_refused(tmp_path: Path) -> None:

@@ -23,8 +23,9 @@ from vocoder.cli.options import (
 @command(example="vocoder synthesize mel.npz -o speech.wav")
 @argument(
     "inputs",
-    "Mels (.npy, .npz, .pt, .safetensors), recordings (.wav, .flac, .ogg), folders of either, a "
-    "corpus of `vocoder preprocess`, a .txt list of files, or - for .npy on standard input.",
+    "Mels (.npy, .npz, .pt, .safetensors), recordings (.wav, .flac, .mp3 and others), folders of "
+    "either, a corpus of `vocoder preprocess`, a .txt list of files, or - for .npy on standard "
+    "input.",
     nargs=-1,
     required=True,
     metavar="IN...",

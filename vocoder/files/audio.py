@@ -14,7 +14,7 @@ from typing import Any, BinaryIO, Literal
 import numpy as np
 import numpy.typing as npt
 
-from vocoder.errors import VocoderError
+from vocoder.errors import VocoderError, reason
 from vocoder.files.atomic import atomic_path
 
 logger = logging.getLogger("vocoder")
@@ -23,7 +23,23 @@ logger = logging.getLogger("vocoder")
 # 0xFFFFFFFF there, espeak-ng 0x7FFFF000, others 0. Such sizes promise nothing.
 _UNKNOWN_SIZE = 0x7FFFF000
 
-_BLOCK = 1 << 16  # samples converted and written at once
+_BLOCK = 1 << 16  # samples read, or converted and written, at once
+
+AUDIO_SUFFIXES = (
+    *(".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".aif", ".aifc"),
+    *(".au", ".snd", ".caf", ".w64", ".rf64", ".sph"),
+)
+# Sound that libsndfile does not read, so that a folder of it is not taken for an empty one.
+FOREIGN_AUDIO_SUFFIXES = (
+    *(".m4a", ".m4b", ".mp4", ".aac", ".wma", ".webm", ".mka", ".amr", ".3gp", ".ape", ".wv"),
+    *(".ac3", ".mpc", ".tta", ".shn", ".spx", ".ra", ".dsf", ".dff", ".raw", ".pcm"),
+)
+
+# Digital silence in the longest frames of FLAC is 512 samples in a byte with two channels, and
+# nothing that is heard comes near. What claims more is a damaged header.
+_SAMPLES_PER_BYTE = 4096
+# Resampling from 1 Hz would fill the memory from a small file.
+_RATES = 1000, 1_000_000  # Hz
 
 
 def read_wav(
@@ -31,8 +47,9 @@ def read_wav(
 ) -> tuple[npt.NDArray[np.float32], int]:
     """Read a sound file as mono float32.
 
-    Reads what libsndfile reads: WAV of 8, 16, 24 or 32-bit integers or floats, FLAC, OGG and more.
-    Channels are averaged. Resampling to another rate is logged once for each pair of rates.
+    Reads what libsndfile reads: WAV of 8, 16, 24 or 32-bit integers, floats or telephony's codes,
+    FLAC, OGG, Opus, MP3, AIFF and more. Channels are averaged. Resampling to another rate is logged
+    once for each pair of rates.
 
     Args:
         path: the file.
@@ -96,20 +113,29 @@ def _read_channels(
     try:
         with open(path, "rb") as stream:
             missing = _missing_wav_bytes(stream)
+            n_bytes = stream.seek(0, os.SEEK_END)
+    except OSError as error:
+        raise VocoderError(
+            f"{path}: cannot be opened ({error.strerror or error}); check the path and permissions"
+        ) from None
+    try:
         # By its name: through a Python file, libsndfile takes twice the time.
         with soundfile.SoundFile(path) as file:
             rate, promised = file.samplerate, file.frames
             if file.subtype != "PCM_16":
                 dtype = "float32"
-            channels = file.read(dtype=dtype, always_2d=True)
-    except soundfile.SoundFileError as error:
-        reason = " ".join(str(getattr(error, "error_string", error)).split()).rstrip(".")
+            if not _RATES[0] <= rate <= _RATES[1]:
+                raise ValueError(f"it states a sample rate of {rate} Hz")
+            if file.seekable() and promised * file.channels > _SAMPLES_PER_BYTE * n_bytes:
+                raise ValueError(f"it claims {promised} samples in {n_bytes} bytes")
+            channels = _all_samples(file, dtype)
+    # The decoders meet damage with any exception, soundfile's own types among them.
+    except Exception as error:
+        said = getattr(error, "error_string", None)
+        why = " ".join(said.split()) if said else reason(error)
         raise VocoderError(
-            f"{path}: not readable as audio ({reason}); convert it to WAV or FLAC, or remove it"
-        ) from None
-    except OSError as error:
-        raise VocoderError(
-            f"{path}: cannot be opened ({error.strerror or error}); check the path and permissions"
+            f"{path}: not readable as audio ({why.rstrip('.')}); "
+            "convert it to WAV or FLAC, or remove it"
         ) from None
     if missing or len(channels) < promised:
         lack = f"{missing} bytes" if missing else f"{promised - len(channels)} samples"
@@ -117,6 +143,20 @@ def _read_channels(
     if not len(channels):
         raise VocoderError(f"{path}: holds no samples; remove it or record it again")
     return channels, rate
+
+
+def _all_samples(file: Any, dtype: Literal["float32", "int16"]) -> npt.NDArray[Any]:
+    """Return all samples (N, channels) of an open `soundfile.SoundFile`.
+
+    Where libsndfile cannot seek, soundfile reads no more than it is told to, and the length that
+    such a file claims tells little.
+    """
+    if file.seekable():
+        return file.read(dtype=dtype, always_2d=True)
+    blocks = []
+    while len(block := file.read(_BLOCK, dtype=dtype, always_2d=True)):
+        blocks.append(block)
+    return np.concatenate(blocks or [block])
 
 
 @functools.cache

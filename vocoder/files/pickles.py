@@ -21,20 +21,6 @@ import numpy.typing as npt
 
 from vocoder.errors import VocoderError, reason
 
-# What the virtual machine of pickle meets damage with: almost any exception.
-DAMAGE = (
-    pickle.UnpicklingError,
-    ArithmeticError,
-    AttributeError,
-    EOFError,
-    ImportError,
-    LookupError,
-    MemoryError,
-    RecursionError,
-    TypeError,
-    ValueError,
-)
-
 
 def load_arrays(content: bytes, where: str | Path) -> dict[str, Any]:
     """Return a pickled dictionary, with its keys as text and its arrays as numpy's.
@@ -53,7 +39,7 @@ def load_arrays(content: bytes, where: str | Path) -> dict[str, Any]:
         if not isinstance(loaded, dict):
             raise pickle.UnpicklingError(f"holds a {type(loaded).__name__}, not a dictionary")
         return {_text(key): _finished(value) for key, value in loaded.items()}
-    except DAMAGE as error:
+    except Exception as error:  # pickle's machine meets damage with almost any
         raise VocoderError(f"{where}: not a pickle of plain arrays ({reason(error)})") from None
 
 

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from vocoder.errors import VocoderError, reason
-from vocoder.files.pickles import DAMAGE, refuse_large_memo
+from vocoder.files.pickles import refuse_large_memo
 
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 _DTYPES = {
@@ -59,26 +59,31 @@ class Inert:
             self.state = state
 
 
-def read_torch_file(path: str | Path, inert: str) -> Any:
+_NOTHING = r"(?!)"
+
+
+def read_torch_file(path: str | Path, inert: str = _NOTHING) -> Any:
     """Return what `torch.save` wrote, all tensors on the CPU.
 
     Args:
         path: the file.
-        inert: a regular expression of the full names that become an `Inert`; beside them tensors
-            and plain values alone are admitted.
+        inert: a regular expression of the full names that become an `Inert`, by default of none;
+            beside them tensors and plain values alone are admitted.
 
     Raises:
-        VocoderError: the file is not one of torch, is damaged, or names anything else.
+        VocoderError: the file is missing, not one of torch, damaged, or names anything else.
     """
     try:
         with open(path, "rb") as file:
             if file.read(2) == b"PK":
                 return _Zip(file, inert).load()
             return _Legacy(file, inert).load()
-    # RuntimeError is how torch refuses a view that does not fit its storage.
-    except (*DAMAGE, RuntimeError, struct.error, zipfile.BadZipFile) as error:
+    except FileNotFoundError:
+        raise VocoderError(f"{path}: no such file") from None
+    # The machine of pickle, zip and torch meet damage with any exception.
+    except Exception as error:
         raise VocoderError(
-            f"{path}: not a checkpoint of tensors alone, or damaged ({reason(error)})"
+            f"{path}: not a file of tensors alone, or damaged ({reason(error)})"
         ) from None
 
 

@@ -6,12 +6,8 @@ with a file becomes one `VocoderError` that names it.
 
 from __future__ import annotations
 
-import io
 import json
-import math
 import os
-import warnings
-import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -19,11 +15,12 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from vocoder.errors import VocoderError
+from vocoder.files.arrays import read_array, read_npz
 from vocoder.files.atomic import atomic_path
+from vocoder.files.torch_files import read_torch_file
 from vocoder.mel.presets import MelPreset, get_preset
 
 MEL_SUFFIXES = (".npy", ".npz", ".pt", ".safetensors")
@@ -100,7 +97,7 @@ def read_mel(
     else:
         name = "standard input"
         try:
-            mel = _as_float32(np.load(source, allow_pickle=False), name)
+            mel = _as_float32(read_array(source, _MAX_BYTES), name)
         except Exception as error:
             raise VocoderError(
                 f"{name}: not an .npy array of numbers ({_first_line(error)}); "
@@ -134,7 +131,7 @@ def read_mel_pieces(
     while start := source.read(8):
         number += 1
         try:
-            piece = _as_float32(_read_npy_piece(start, source), name)
+            piece = _as_float32(read_array(source, _MAX_BYTES, start), name)
         except Exception as error:  # numpy reads the header as Python
             raise VocoderError(
                 f"{name}: array {number}: not an .npy array of numbers ({_first_line(error)}); "
@@ -144,21 +141,6 @@ def read_mel_pieces(
             turned = True  # and so will be a later piece of just M frames
             piece = piece.T.contiguous()
         yield piece
-
-
-def _read_npy_piece(start: bytes, source: BinaryIO) -> npt.NDArray[Any]:
-    """Read one array whose first bytes have been read, and not a byte more."""
-    npy = np.lib.format
-    version = npy.read_magic(io.BytesIO(start))
-    read_header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-    shape, is_fortran, dtype = read_header(source)
-    n_bytes = math.prod(shape) * dtype.itemsize
-    if dtype.hasobject or n_bytes > _MAX_BYTES:
-        raise ValueError(f"{dtype} of shape {shape}")
-    content = bytearray(source.read(n_bytes))
-    if len(content) < n_bytes:
-        raise ValueError(f"truncated, {n_bytes - len(content)} of {n_bytes} bytes are missing")
-    return np.frombuffer(content, dtype).reshape(shape, order="F" if is_fortran else "C")
 
 
 def write_mel(path: str | os.PathLike[str], mel: torch.Tensor, preset: MelPreset) -> None:
@@ -197,23 +179,23 @@ def check_mel(mel: torch.Tensor, name: str = "mel") -> None:
 
 
 def _read_npy(path: Path) -> tuple[dict[str, Any], None]:
-    return {"mel": np.load(path, allow_pickle=False)}, None
+    with open(path, "rb") as file:
+        n_bytes = os.fstat(file.fileno()).st_size
+        return {"mel": read_array(file, min(n_bytes, _MAX_BYTES))}, None
 
 
 def _read_npz(path: Path) -> tuple[dict[str, Any], str | None]:
-    _refuse_zip_bomb(path)
-    with np.load(path, allow_pickle=False) as file:
-        arrays = {key: file[key] for key in file.files}
+    with open(path, "rb") as file:
+        arrays: dict[str, Any] = read_npz(file, _MAX_BYTES)
     stated = arrays.pop("preset", None)
     return arrays, None if stated is None else str(stated)
 
 
 def _read_pt(path: Path) -> tuple[dict[str, Any], Any]:
-    if zipfile.is_zipfile(path):
-        _refuse_zip_bomb(path)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about damage, which shows soon enough
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
+    try:
+        loaded = read_torch_file(path)
+    except VocoderError as error:
+        raise VocoderError(str(error).removeprefix(f"{path}: ")) from None
     if isinstance(loaded, torch.Tensor):
         return {"mel": loaded}, None
     if not isinstance(loaded, dict):
@@ -236,12 +218,6 @@ _READERS = {
     ".pt": _read_pt,
     ".safetensors": _read_safetensors,
 }
-
-
-def _refuse_zip_bomb(path: Path) -> None:
-    with zipfile.ZipFile(path) as archive:
-        if sum(member.file_size for member in archive.infolist()) > _MAX_BYTES:
-            raise VocoderError(f"unpacks to more than {_MAX_BYTES >> 30} GiB; this is not one mel")
 
 
 def _only_mel(arrays: dict[str, Any]) -> Any:

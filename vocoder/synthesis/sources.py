@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import sys
 from collections.abc import Sequence
@@ -10,10 +11,11 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from vocoder.errors import VocoderError
+from vocoder.files.audio import AUDIO_SUFFIXES, FOREIGN_AUDIO_SUFFIXES
+from vocoder.files.folders import walk_files
 from vocoder.mel.files import MEL_SUFFIXES
 
-AUDIO_SUFFIXES = (".wav", ".flac", ".ogg")
-
+logger = logging.getLogger("vocoder")
 
 STANDARD_STREAM = "-"
 
@@ -83,17 +85,24 @@ def _folder_sources(folder: Path) -> list[Source]:
     mels = folder / "mels"
     is_corpus = (folder / "manifest.json").is_file() and mels.is_dir()
     root = mels if is_corpus else folder
-    found = [
-        path.relative_to(root)
-        for path in root.rglob("*")
-        if path.suffix.lower() in MEL_SUFFIXES + AUDIO_SUFFIXES and path.is_file()
-    ]
-    visible = [path for path in found if not any(part.startswith(".") for part in path.parts)]
-    if not visible:
+    found = walk_files(root)
+    usable = [path for path in found.files if path.suffix.lower() in MEL_SUFFIXES + AUDIO_SUFFIXES]
+    foreign = [path for path in found.files if path.suffix.lower() in FOREIGN_AUDIO_SUFFIXES]
+    if foreign:
+        logger.warning(
+            "%s: left out %d files of sound that cannot be read (the first: %s); convert them to "
+            "WAV or FLAC",
+            folder,
+            len(foreign),
+            foreign[0],
+        )
+    for place, why in found.left_out:
+        logger.warning("%s: left out: %s", root / place, why)
+    if not usable:
         raise VocoderError(f"{folder}: holds no mel or audio files")
     return [
         Source(root / path, PurePosixPath(path.with_suffix("").as_posix()))
-        for path in sorted(visible, key=lambda path: natural_key(path.as_posix()))
+        for path in sorted(usable, key=lambda path: natural_key(path.as_posix()))
     ]
 
 

@@ -166,7 +166,7 @@ def test_a_folder_is_searched_to_its_depth(tmp_path):
 
 
 def test_an_empty_or_missing_folder_is_refused(tmp_path):
-    with pytest.raises(VocoderError, match=r"holds no \.wav, \.flac, \.ogg file"):
+    with pytest.raises(VocoderError, match=r"holds no recording, such as"):
         read_wav_folder(tmp_path, None, 0)
     with pytest.raises(VocoderError, match="not a folder"):
         read_wav_folder(tmp_path / "nowhere", None, 0)

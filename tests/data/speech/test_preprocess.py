@@ -141,6 +141,23 @@ def test_bad_files_are_named_and_left_out(tmp_path, source, n_jobs):
     assert {path.stem for path in (tmp_path / "out" / "audio").iterdir()} == set(ids)
 
 
+def test_no_sound_is_passed_over_in_silence(tmp_path):
+    source = tmp_path / "source"
+    write_tone(source / "a.wav")
+    for name in ("b.aiff", "c.MP3"):
+        write_tone(source / name)
+    write_tone(tmp_path / "elsewhere/d.flac")
+    (source / "link").symlink_to(tmp_path / "elsewhere")
+    (source / "loop").symlink_to(source)
+    for name in ("e.m4a", "deep/f.WMA", "notes.txt", "cover.jpg"):
+        (source / name).parent.mkdir(exist_ok=True)
+        (source / name).write_bytes(b"something")
+    report = preprocess("wavs", source, tmp_path / "out", n_jobs=1)
+    assert [u.id for u in report.manifest.utterances] == ["a", "b", "c", "link-d"]
+    assert [file for file, _ in report.failures] == ["deep/f.WMA", "e.m4a", "loop"]
+    assert dict(report.failures)["e.m4a"].startswith(".m4a cannot be read; convert it")
+
+
 def test_strict_stops_at_the_first_and_can_be_continued(tmp_path, source):
     (source / "clip3.wav").write_text("this is no sound")
     with pytest.raises(VocoderError, match=r"clip3\.wav: not readable"):

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from vocoder.data.speech.reader import Listing
 from vocoder.errors import VocoderError
+from vocoder.files.folders import walk_files
 from vocoder.mel.appearance import looks_like
 from vocoder.mel.convert import convert_mel
 from vocoder.mel.files import MEL_SUFFIXES, read_mel
@@ -43,12 +44,10 @@ def pair_mels(listing: Listing, source: Path, folder: Path) -> Listing:
         raise VocoderError(f"{folder}: not a folder; give the folder that holds the mels")
     named: dict[str, list[Path]] = defaultdict(list)
     bare: dict[str, list[Path]] = defaultdict(list)
-    for path in sorted(folder.rglob("*")):
-        name = path.relative_to(folder)
-        visible = not any(part.startswith(".") for part in name.parts)
-        if path.suffix.lower() in MEL_SUFFIXES and visible and path.is_file():
-            named[name.with_suffix("").as_posix()].append(path)
-            bare[path.stem].append(path)
+    for name in walk_files(folder).files:
+        if name.suffix.lower() in MEL_SUFFIXES:
+            named[name.with_suffix("").as_posix()].append(folder / name)
+            bare[name.stem].append(folder / name)
     if not named:
         raise VocoderError(f"{folder}: holds no {', '.join(MEL_SUFFIXES)} file")
     n_clips = Counter(clip.path.stem for clip in listing.clips)

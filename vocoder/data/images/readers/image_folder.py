@@ -12,6 +12,7 @@ import numpy as np
 
 from vocoder.data.images.reader import Pixels, Source, needed, register_images, split_rows
 from vocoder.errors import VocoderError, reason
+from vocoder.files.folders import walk_files
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -62,11 +63,10 @@ def list_pictures(folder: Path) -> list[Path]:
     Raises:
         VocoderError: there are none.
     """
-    paths = [p for p in folder.rglob("*") if p.suffix.lower() in _SUFFIXES and p.is_file()]
-    paths = [path for path in paths if not path.name.startswith(".")]
-    if not paths:
+    names = [name for name in walk_files(folder).files if name.suffix.lower() in _SUFFIXES]
+    if not names:
         raise VocoderError(f"{folder}: holds no pictures")
-    return sorted(paths, key=lambda path: _natural(path.relative_to(folder).as_posix()))
+    return [folder / name for name in sorted(names, key=lambda name: _natural(name.as_posix()))]
 
 
 def _natural(name: str) -> list[tuple[int, str]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 import unicodedata
 from collections import Counter
@@ -12,13 +11,16 @@ from pathlib import Path, PurePath
 
 from vocoder.data.speech.reader import Clip, Listing, n_test_clips, random_ids, register_dataset
 from vocoder.errors import VocoderError
-
-SUFFIXES = (".wav", ".flac", ".ogg")
+from vocoder.files.audio import AUDIO_SUFFIXES, FOREIGN_AUDIO_SUFFIXES
+from vocoder.files.folders import walk_files
 
 
 @register_dataset("wavs")
 def read_wav_folder(source: Path, test_clips: int | None, seed: int) -> Listing:
-    """List the WAV, FLAC and OGG files in `source` and its folders, hidden ones left out.
+    """List the sound files in `source` and its folders, hidden ones left out.
+
+    Sound of a kind that cannot be read, such as .m4a, is a problem of the listing, and so is a link
+    to a folder that is read already.
 
     Args:
         source: the folder.
@@ -30,16 +32,12 @@ def read_wav_folder(source: Path, test_clips: int | None, seed: int) -> Listing:
     """
     if not source.is_dir():
         raise VocoderError(f"{source}: not a folder; give the folder that holds the recordings")
-    relative_paths = []
-    for folder, folders, files in os.walk(source):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        relative_paths += [
-            Path(folder, name).relative_to(source)
-            for name in files
-            if name.lower().endswith(SUFFIXES) and not name.startswith(".")
-        ]
+    found = walk_files(source)
+    problems = [*found.left_out, *_foreign(found.files)]
+    relative_paths = [path for path in found.files if path.suffix.lower() in AUDIO_SUFFIXES]
     if not relative_paths:
-        raise VocoderError(f"{source}: holds no {', '.join(SUFFIXES)} file")
+        first = f"; the first of {len(problems)}: {': '.join(problems[0])}" if problems else ""
+        raise VocoderError(f"{source}: holds no recording, such as .wav or .flac{first}")
     ids = clip_ids(relative_paths)
     n_test = n_test_clips(len(ids), test_clips, source)
     test = random_ids(ids, n_test, seed)
@@ -47,7 +45,17 @@ def read_wav_folder(source: Path, test_clips: int | None, seed: int) -> Listing:
         Clip(identity, source / path, "test" if identity in test else "train")
         for identity, path in sorted(ids.items())
     )
-    return Listing(clips, f"test: {n_test} of {len(clips)} clips, drawn with seed {seed}")
+    rule = f"test: {n_test} of {len(clips)} clips, drawn with seed {seed}"
+    return Listing(clips, rule, tuple(problems))
+
+
+def _foreign(files: Iterable[Path]) -> list[tuple[str, str]]:
+    """Return (file, reason) of sound that cannot be read."""
+    return [
+        (str(path), f"{path.suffix} cannot be read; convert it to WAV or FLAC, as by ffmpeg")
+        for path in files
+        if path.suffix.lower() in FOREIGN_AUDIO_SUFFIXES
+    ]
 
 
 def clip_ids(relative_paths: Iterable[PurePath]) -> dict[str, PurePath]:
