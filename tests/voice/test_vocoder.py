@@ -18,12 +18,12 @@ from vocoder.errors import VocoderError
 from vocoder.mel.griffin_lim import GriffinLim
 from vocoder.mel.presets import get_preset
 from vocoder.mel.spectrogram import MelSpectrogram
+from vocoder.voice.batches import pad_mels
 from vocoder.voice.catalogue import default_voice
 from vocoder.voice.flow import FlowVocoder
 from vocoder.voice.griffin_lim import GriffinLimVocoder
 from vocoder.voice.load import load
 from vocoder.voice.noise import draw_noise
-from vocoder.voice.vocoder import pad_mels
 
 VOICES = {kind: FlowVocoder(model, TACOTRON2) for kind, model in voice_models().items()}
 VOICES["griffin-lim"] = GriffinLimVocoder(n_iter=3)

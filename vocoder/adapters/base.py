@@ -8,7 +8,8 @@ from torch import Tensor, nn
 from vocoder.errors import VocoderError
 from vocoder.mel.convert import convert_mel
 from vocoder.mel.presets import MelPreset, get_preset
-from vocoder.voice.vocoder import Lengths, Vocoder, check_settings
+from vocoder.voice.batches import Lengths
+from vocoder.voice.vocoder import Vocoder, check_settings
 
 
 class Adapter(nn.Module):

@@ -7,7 +7,8 @@ from torch import Tensor
 
 from vocoder.adapters.base import Adapter
 from vocoder.mel.presets import MelPreset
-from vocoder.voice.vocoder import Lengths, Vocoder
+from vocoder.voice.batches import Lengths
+from vocoder.voice.vocoder import Vocoder
 
 
 class TorchaudioVocoder(Adapter):

@@ -74,6 +74,13 @@ def seed_option(group: str, text: str, default: int | None = 0) -> Callable[...,
     )
 
 
+def refine_option(text: str, **settings: Any) -> Callable[..., Any]:
+    """Return the decorator that adds --refine."""
+    return option(
+        "--refine", group=SOUND, type=click.IntRange(0), metavar="STEPS", help=text, **settings
+    )
+
+
 def refuse(context: click.Context, names: Sequence[str], reason: str) -> None:
     """Refuse options that were given where they mean nothing."""
     for name in names:

@@ -14,6 +14,7 @@ from vocoder.cli.options import (
     SOUND,
     Size,
     device_option,
+    refine_option,
     refuse,
     seed_option,
     temperature_option,
@@ -58,6 +59,10 @@ from vocoder.cli.options import (
     SOUND,
     "Draw the noise by this number, for the same audio again; by default it is fresh.",
     default=None,
+)
+@refine_option(
+    "Take the difference between the mel of the sound and the one given out of the sound, this "
+    "many times; by default as often as was measured to help the voice."
 )
 @option(
     "--denoise",
@@ -104,6 +109,7 @@ def synthesize(
     dtype: str | None,
     backend: str | None,
     memory: int | None,
+    refine: int | None,
     denoise: float,
     batch_size: int,
     stream: Literal["pcm", "wav"] | None,
@@ -152,6 +158,7 @@ def synthesize(
             temperature=temperature,
             seed=seed,
             batch_size=batch_size,
+            refine=refine,
             denoise=denoise,
         )
     else:
@@ -163,6 +170,7 @@ def synthesize(
             preset=stated,
             temperature=temperature,
             seed=seed,
+            refine=refine,
         )
     for file, n_clipped in report.clipped.items():
         click.echo(f"vocoder: {file}: {n_clipped} samples were clipped", err=True)

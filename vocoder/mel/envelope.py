@@ -39,7 +39,11 @@ def log_amplitude(mel: Tensor, preset: MelPreset) -> Tensor:
     """
     check_bands(mel, preset)
     tiny = max(preset.floor, 1e-12)
-    x = expand(mel, preset).clamp_min(tiny).log()
+    if preset.log == "none":
+        x = expand(mel, preset).clamp_min(tiny).log()
+    else:  # without the way through the exponential, which is slow and may overflow
+        base = 1.0 if preset.log == "ln" else math.log(10)
+        x = ((mel - preset.shift) * (base / preset.scale)).clamp_min(math.log(tiny))
     weights = torch.tensor(_weights(preset), dtype=mel.dtype, device=mel.device)
     x = x - weights.clamp_min(torch.finfo(mel.dtype).tiny).log()[:, None]
     # The root of a band's mean power is above its mean amplitude, by 2/√π where the sound is noise.
@@ -58,6 +62,11 @@ def interpolate_bands(values: Tensor, preset: MelPreset) -> Tensor:
     """
     matrix = torch.tensor(_interpolation(preset), dtype=values.dtype, device=values.device)
     return values.movedim(-2, -1) @ matrix
+
+
+def heard_bins(preset: MelPreset) -> Tensor:
+    """Return which bins (K,) of the transform a band sees; the mel says nothing of the others."""
+    return torch.from_numpy(preset.filterbank().any(axis=0))
 
 
 def autocorrelation(mel: Tensor, preset: MelPreset, order: int) -> Tensor:

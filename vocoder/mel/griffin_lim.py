@@ -6,11 +6,11 @@ import math
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from vocoder.errors import VocoderError
 from vocoder.mel.compression import check_bands, expand
 from vocoder.mel.presets import MelPreset, get_preset
+from vocoder.mel.stft import stft, window_weight, windowed_inverse
 from vocoder.seeds import check_seed
 
 
@@ -57,17 +57,19 @@ class GriffinLim:
         generator = torch.Generator().manual_seed(seed)
         angles = torch.rand(magnitude.shape, generator=generator, dtype=mel.dtype) * 2 * math.pi
         phases = torch.polar(torch.ones_like(angles), angles).to(mel.device)
-        window = self._window(mel)
-        weight = self._overlap_add(window.square().expand(1, mel.shape[-1], -1)).clamp_min(1e-3)
+        # The padding of the preset is part of the signal here, found like the rest of it; so every
+        # padding is served, and the edges owe nothing to a reflection.
+        preset = self.preset
+        weight = window_weight(mel.shape[-1], preset, mel).clamp_min(1e-3)
         previous = torch.zeros_like(phases)
         for _ in range(self.n_iter):
-            rebuilt = self._stft(self._istft(magnitude * phases, window) / weight, window)
+            rebuilt = stft(windowed_inverse(magnitude * phases, preset) / weight, preset)
             phases = rebuilt - self.momentum / (1 + self.momentum) * previous
             phases /= phases.abs().clamp_min(torch.finfo(mel.dtype).tiny)
             previous = rebuilt
-        audio = self._istft(magnitude * phases, window) / weight
-        n_samples = mel.shape[-1] * self.preset.hop_length
-        left = self.preset.pad_widths(n_samples)[0]
+        audio = windowed_inverse(magnitude * phases, preset) / weight
+        n_samples = mel.shape[-1] * preset.hop_length
+        left = preset.pad_widths(n_samples)[0]
         return audio[:, left : left + n_samples]
 
     def _magnitude(self, mel: Tensor) -> Tensor:
@@ -78,28 +80,6 @@ class GriffinLim:
         spectrum = _nonnegative_least_squares(x, filters)
         power = spectrum if preset.spectrum == "power" else spectrum.square()
         return (power - preset.power_offset).clamp_min(0).sqrt()
-
-    def _window(self, like: Tensor) -> Tensor:
-        preset = self.preset
-        window = torch.hann_window(preset.win_length, dtype=like.dtype, device=like.device)
-        left = (preset.n_fft - preset.win_length) // 2
-        return F.pad(window, (left, preset.n_fft - preset.win_length - left))
-
-    # The padding of the preset is part of the signal here, found like the rest of it; so every
-    # padding is served, and the edges owe nothing to a reflection.
-    def _stft(self, padded: Tensor, window: Tensor) -> Tensor:
-        frames = padded.unfold(-1, self.preset.n_fft, self.preset.hop_length)
-        return torch.fft.rfft(frames * window)
-
-    def _istft(self, spectrum: Tensor, window: Tensor) -> Tensor:
-        """Overlap and add frames (B, F, K); over the windows' squares it inverts `_stft`."""
-        return self._overlap_add(torch.fft.irfft(spectrum, n=self.preset.n_fft) * window)
-
-    def _overlap_add(self, frames: Tensor) -> Tensor:
-        n_fft, hop = self.preset.n_fft, self.preset.hop_length
-        n_samples = (frames.shape[1] - 1) * hop + n_fft
-        folded = F.fold(frames.transpose(1, 2), (1, n_samples), (1, n_fft), stride=(1, hop))
-        return folded[:, 0, 0]
 
 
 def _nonnegative_least_squares(x: Tensor, filters: Tensor, n_iter: int = 30) -> Tensor:

@@ -23,9 +23,10 @@ from vocoder.mel.presets import MelPreset, preset_difference
 from vocoder.mel.spectrogram import MelSpectrogram
 from vocoder.synthesis.outputs import Report, naming, prepare_folders
 from vocoder.synthesis.sources import Source
+from vocoder.voice.batches import pad_mels
 from vocoder.voice.denoiser import Denoiser, check_strength
 from vocoder.voice.griffin_lim import GriffinLimVocoder
-from vocoder.voice.vocoder import Vocoder, check_settings, pad_mels
+from vocoder.voice.vocoder import Vocoder, check_settings
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,7 @@ def synthesize_files(
     temperature: float = 1.0,
     seed: int | None = None,
     batch_size: int = 1,
+    refine: int | None = None,
     denoise: float = 0.0,
 ) -> Report:
     """Speak every source into its output, with a progress bar on standard error.
@@ -62,6 +64,7 @@ def synthesize_files(
         temperature: see `Vocoder.synthesize`.
         seed: the same for every file, so that a file's audio does not depend on its neighbours.
         batch_size: utterances spoken at once; with more than one they go in order of length.
+        refine: see `Vocoder.synthesize`.
         denoise: strength of the `Denoiser`; 0 is none.
 
     Raises:
@@ -93,7 +96,9 @@ def synthesize_files(
             mels = [_read(job.source, preset, voice)[0] for job in batch]
             start = time.perf_counter()
             padded, lengths = pad_mels(mels, speaker.preset)
-            audio = speaker.synthesize(padded, lengths, temperature=temperature, seed=seed)
+            audio = speaker.synthesize(
+                padded, lengths, temperature=temperature, seed=seed, refine=refine
+            )
             if denoise:
                 audio = denoisers[speaker](audio, denoise)
             audio = audio.cpu()

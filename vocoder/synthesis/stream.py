@@ -28,6 +28,7 @@ def synthesize_stream(
     preset: MelPreset | None = None,
     temperature: float = 1.0,
     seed: int | None = None,
+    refine: int | None = None,
 ) -> Report:
     """Speak the pieces of one mel as they come, and hand the audio on at once.
 
@@ -40,6 +41,7 @@ def synthesize_stream(
             like it.
         temperature: see `Vocoder.synthesize`.
         seed: likewise.
+        refine: likewise.
 
     Returns:
         What was done; waiting for pieces and for the output is no computing.
@@ -50,7 +52,7 @@ def synthesize_stream(
     """
     report = Report(n_files=1)
     pieces = _timed(_fitting_pieces(source, preset or voice.preset, voice), report)
-    parts = voice.stream(pieces, temperature=temperature, seed=seed)
+    parts = voice.stream(pieces, temperature=temperature, seed=seed, refine=refine)
 
     def hand_on(content: bytes) -> None:
         try:

@@ -18,8 +18,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vocoder.errors import VocoderError
+from vocoder.voice.batches import Array
 from vocoder.voice.griffin_lim import GriffinLimVocoder
-from vocoder.voice.vocoder import Array, Vocoder
+from vocoder.voice.vocoder import Vocoder
 
 _N_FFT, _HOP = 1024, 256  # samples, as in WaveGlow
 _BIAS_FRAMES = 64  # of the mel that the bias is heard in; a quarter at each end is left out

@@ -5,7 +5,6 @@ from __future__ import annotations
 import secrets
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from typing import Any, overload
 
 import numpy as np
@@ -20,10 +19,11 @@ from vocoder.mel.files import check_mel
 from vocoder.mel.presets import MelPreset
 from vocoder.mel.spectrogram import MelSpectrogram
 from vocoder.seeds import check_seed
+from vocoder.voice.batches import Array, Lengths, as_tensor, frame_counts
+from vocoder.voice.mel_consistency import check_refine, hold_to_mel
+from vocoder.voice.memory import telling_of_memory
+from vocoder.voice.refined_stream import RefinedStream
 from vocoder.voice.streaming import BlockStream
-
-Array = npt.NDArray[np.floating]
-Lengths = Sequence[int] | Tensor | npt.NDArray[np.integer]
 
 _DTYPES = {
     "float32": torch.float32,
@@ -41,7 +41,10 @@ class Vocoder(ABC):
         name: for messages.
         device: where it computes.
         dtype: what it computes in; audio is float32 all the same.
+        default_refine: how many mel-consistency steps it takes where nothing else is asked for.
     """
+
+    default_refine = 0
 
     def __init__(
         self,
@@ -101,6 +104,7 @@ class Vocoder(ABC):
         *,
         temperature: float = 1.0,
         seed: int | None = None,
+        refine: int | None = None,
     ) -> Tensor: ...
 
     @overload
@@ -111,6 +115,7 @@ class Vocoder(ABC):
         *,
         temperature: float = 1.0,
         seed: int | None = None,
+        refine: int | None = None,
     ) -> npt.NDArray[np.float32]: ...
 
     @torch.inference_mode()
@@ -121,6 +126,7 @@ class Vocoder(ABC):
         *,
         temperature: float = 1.0,
         seed: int | None = None,
+        refine: int | None = None,
     ) -> Tensor | npt.NDArray[np.float32]:
         """Turn mels into audio of exactly N = F · hop_length samples.
 
@@ -134,6 +140,9 @@ class Vocoder(ABC):
             temperature: standard deviation of the noise; 0 gives the mode of the latent, and less
                 than 1 is usually cleaner. Griffin-Lim draws none and ignores it.
             seed: for the same audio again; None draws fresh noise for every item.
+            refine: mel-consistency steps: how many times the difference between the mel of the
+                sound and the one given is taken out of the sound, in float32. 0 is the sound as
+                the voice makes it; None is `default_refine`.
 
         Returns:
             Float32 audio (N,) or (B, N), nominally in [-1, 1] but not clipped: a tensor on the
@@ -141,16 +150,17 @@ class Vocoder(ABC):
 
         Raises:
             VocoderError: a wrong shape or number of bands, no frames, NaN, wrong lengths, a
-                negative temperature or seed, or not enough memory on the device.
+                negative temperature, seed or number of steps, or not enough memory on the device.
         """
-        batch = _as_tensor(mel)
+        batch = as_tensor(mel)
         self._check_mel(batch)
         seed = check_settings(temperature, seed)
+        steps = self._refine_steps(refine)
         if batch.ndim == 2:
             batch = batch.unsqueeze(0)
         batch = self._as_input(batch)
         n_items, _, n_frames = batch.shape
-        frames = _frame_counts(lengths, n_items, n_frames).to(self.device)
+        frames = frame_counts(lengths, n_items, n_frames).to(self.device)
         beyond = torch.arange(n_frames, device=self.device) >= frames[:, None]
         ragged = bool(beyond.any())
         if ragged:
@@ -160,8 +170,10 @@ class Vocoder(ABC):
         seeds = [secrets.randbits(63) if seed is None else seed for _ in range(n_items)]
         budget = ", a smaller budget (--memory)" if self.device.type == "cpu" else ""
         work = f"{n_items} × {n_frames} frames; use a smaller batch size{budget} or a shorter mel"
-        with _telling_of_memory(self.device, work):
-            audio = self._render(batch, frames if ragged else None, temperature, seeds).float()
+        with telling_of_memory(self.device, work):
+            own_frames = frames if ragged else None
+            audio = self._render(batch, own_frames, temperature, seeds).float()
+            audio = hold_to_mel(audio, batch, self.preset, steps, own_frames)
         if ragged:
             for item, n in zip(audio, frames.tolist(), strict=True):
                 item[n * self.hop_length :] = 0
@@ -175,6 +187,7 @@ class Vocoder(ABC):
         *,
         temperature: float = 1.0,
         seed: int | None = None,
+        refine: int | None = None,
         block_frames: int | None = None,
         overlap_frames: int | None = None,
     ) -> Iterator[Tensor] | Iterator[npt.NDArray[np.float32]]:
@@ -190,6 +203,8 @@ class Vocoder(ABC):
             mel_chunks: pieces (M, f) of one mel, of any sizes.
             temperature: see `synthesize`.
             seed: see `synthesize`.
+            refine: see `synthesize`; the stream lags behind by what the steps reach ahead, some
+                n_fft - hop_length samples each.
             block_frames: spoken at once; None is the voice's default.
             overlap_frames: context of a block on both sides; None is the voice's default. Causal
                 voices have none.
@@ -204,10 +219,11 @@ class Vocoder(ABC):
         """
         seed = check_settings(temperature, seed)
         seed = secrets.randbits(63) if seed is None else seed
+        steps = self._refine_steps(refine)
         blocks = self._start_stream(temperature, seed, block_frames, overlap_frames)
-        return self._stream(mel_chunks, blocks)
+        return self._stream(mel_chunks, RefinedStream(blocks, self.preset, steps))
 
-    def _stream(self, mel_chunks: Iterable[Any], blocks: BlockStream) -> Iterator[Any]:
+    def _stream(self, mel_chunks: Iterable[Any], blocks: RefinedStream) -> Iterator[Any]:
         work = f"blocks of {blocks.plan.block_frames} frames; use smaller ones (block_frames)"
         n_frames = 0
         as_array = False
@@ -224,10 +240,10 @@ class Vocoder(ABC):
             as_array = isinstance(piece, np.ndarray)
             mel, problem = self._good_frames(piece, n_frames)
             n_frames += mel.shape[1]
-            with _telling_of_memory(self.device, work):
+            with telling_of_memory(self.device, work):
                 for audio in blocks.push(mel):
                     yield audio.cpu().numpy() if as_array else audio
-        with _telling_of_memory(self.device, work):
+        with telling_of_memory(self.device, work):
             for audio in blocks.finish():
                 yield audio.cpu().numpy() if as_array else audio
         if problem is not None:
@@ -240,7 +256,7 @@ class Vocoder(ABC):
     ) -> tuple[Tensor, VocoderError | None]:
         """Return the frames (M, f) of a piece up to the first bad one, and what is wrong."""
         try:
-            mel = _as_tensor(piece)
+            mel = as_tensor(piece)
             self._check_mel(mel)
             if mel.ndim != 2:
                 raise VocoderError(f"mel has shape {tuple(mel.shape)}; give ({self.n_mels}, f)")
@@ -281,22 +297,37 @@ class Vocoder(ABC):
                 f"audio: is {audio.dtype}, and a voice hears floats in [-1, 1]; divide 16-bit "
                 "samples by 32768"
             )
-        samples = _as_tensor(audio)
+        samples = as_tensor(audio)
         mel = self._mel(samples.to(self.device, torch.float32))
         return mel if isinstance(audio, Tensor) else mel.cpu().numpy()
 
     @overload
     def vocode(
-        self, audio: Tensor, *, temperature: float = 1.0, seed: int | None = None
+        self,
+        audio: Tensor,
+        *,
+        temperature: float = 1.0,
+        seed: int | None = None,
+        refine: int | None = None,
     ) -> Tensor: ...
 
     @overload
     def vocode(
-        self, audio: Array, *, temperature: float = 1.0, seed: int | None = None
+        self,
+        audio: Array,
+        *,
+        temperature: float = 1.0,
+        seed: int | None = None,
+        refine: int | None = None,
     ) -> npt.NDArray[np.float32]: ...
 
     def vocode(
-        self, audio: Tensor | Array, *, temperature: float = 1.0, seed: int | None = None
+        self,
+        audio: Tensor | Array,
+        *,
+        temperature: float = 1.0,
+        seed: int | None = None,
+        refine: int | None = None,
     ) -> Tensor | npt.NDArray[np.float32]:
         """Copy synthesis: turn audio into its mel and that into audio of F · hop_length samples.
 
@@ -304,6 +335,7 @@ class Vocoder(ABC):
             audio: As `mel` takes it.
             temperature: As `synthesize` takes it.
             seed: As `synthesize` takes it.
+            refine: As `synthesize` takes it.
 
         Returns:
             Audio (N,) or (B, N), a tensor or an array as `audio` is.
@@ -311,7 +343,7 @@ class Vocoder(ABC):
         Raises:
             VocoderError: what `mel` or `synthesize` refuses.
         """
-        return self.synthesize(self.mel(audio), temperature=temperature, seed=seed)
+        return self.synthesize(self.mel(audio), temperature=temperature, seed=seed, refine=refine)
 
     @abstractmethod
     def _render(
@@ -331,6 +363,9 @@ class Vocoder(ABC):
         overlap_frames: int | None,
     ) -> BlockStream:
         """Return what makes the audio of one stream, or raise a `VocoderError`."""
+
+    def _refine_steps(self, refine: int | None) -> int:
+        return self.default_refine if refine is None else check_refine(refine)
 
     def _as_input(self, mel: Tensor) -> Tensor:
         return mel.to(self.device, torch.promote_types(self.dtype, torch.float32))
@@ -364,58 +399,3 @@ def resolve_dtype(dtype: str | torch.dtype | None) -> torch.dtype:
         known = ", ".join(_DTYPES)
         raise VocoderError(f"dtype {name!r}: not one of {known}{suggest(name, _DTYPES)}")
     return _DTYPES[name]
-
-
-def _as_tensor(mel: Tensor | Array) -> Tensor:
-    """Return a tensor of the mel, which may share its memory."""
-    if isinstance(mel, Tensor):
-        return mel.detach()
-    if not isinstance(mel, np.ndarray) or mel.dtype.kind != "f":
-        kind = mel.dtype if isinstance(mel, np.ndarray) else f"a {type(mel).__name__}"
-        raise VocoderError(f"mel is {kind}; give a tensor or an array of floats")
-    # As torch wants it: native byte order, at most 64 bits, no negative strides, writable.
-    native = mel.dtype.newbyteorder("=") if mel.dtype.itemsize <= 8 else np.dtype(np.float64)
-    return torch.from_numpy(np.require(mel, native, ["C", "W"]))
-
-
-@contextmanager
-def _telling_of_memory(device: torch.device, work: str) -> Iterator[None]:
-    """Say in one line that memory was short, and what to do: `work` is "NOUN; REMEDY"."""
-    try:
-        yield
-    except (RuntimeError, MemoryError) as error:
-        if not _lacks_memory(error):
-            raise
-        raise VocoderError(f"{device}: not enough memory for {work}") from None
-
-
-def _lacks_memory(error: Exception) -> bool:
-    """Whether an allocation failed; torch has no type of its own for it on a CPU."""
-    full = isinstance(error, MemoryError | torch.OutOfMemoryError)
-    return full or "can't allocate memory" in str(error)
-
-
-def pad_mels(mels: Sequence[Tensor], preset: MelPreset) -> tuple[Tensor, list[int]]:
-    """Return mels (M, F_i) as one batch (B, M, max F) padded with silence, and their lengths."""
-    lengths = [mel.shape[-1] for mel in mels]
-    batch = mels[0].new_full((len(mels), preset.n_mels, max(lengths)), preset.silence_floor)
-    for row, mel in zip(batch, mels, strict=True):
-        row[:, : mel.shape[-1]] = mel
-    return batch, lengths
-
-
-def _frame_counts(lengths: Lengths | None, n_items: int, n_frames: int) -> Tensor:
-    if lengths is None:
-        return torch.full((n_items,), n_frames)
-    try:
-        counts = torch.as_tensor(lengths).cpu()
-    except (TypeError, ValueError, RuntimeError):
-        counts = torch.empty(0)  # no numbers at all
-    whole = not (counts.is_floating_point() or counts.is_complex() or counts.dtype == torch.bool)
-    fits = whole and counts.shape == (n_items,)
-    if not fits or not bool(((counts >= 1) & (counts <= n_frames)).all()):
-        told = lengths.tolist() if isinstance(lengths, Tensor | np.ndarray) else lengths
-        raise VocoderError(
-            f"lengths {told}: give {n_items} whole numbers of frames, 1 to {n_frames}"
-        )
-    return counts.long()
