@@ -265,13 +265,13 @@ def load_recipe(
     """Load a recipe by name or from a YAML file.
 
     Args:
-        name_or_path: the name of a shipped recipe, such as "ljspeech/nanoflow", or the path of a
+        name_or_path: The name of a shipped recipe, such as "ljspeech/nanoflow", or the path of a
             YAML file, such as "my.yaml".
-        overrides: settings that take the place of the recipe's, each "key.path=value", such as
+        overrides: Settings that take the place of the recipe's, each "key.path=value", such as
             "train.lr=1e-4" or "model.channels=32".
 
     Raises:
-        ConfigError: no such recipe, not YAML, or an unknown, repeated or ill-fitting key.
+        ConfigError: No such recipe, not YAML, or an unknown, repeated or ill-fitting key.
     """
     path = recipe_path(name_or_path)
     try:

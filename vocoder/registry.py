@@ -147,11 +147,11 @@ def register_model(name: str, config: type) -> Callable[[M], M]:
     """Class decorator: make a model known as `name` to recipes and checkpoints.
 
     Args:
-        name: of a model in this package, the name of its file.
-        config: the frozen dataclass that the class is built from.
+        name: The name that a recipe gives; of a model in this package, the name of its file.
+        config: The frozen dataclass that the class is built from.
 
     Raises:
-        ConfigError: the name is taken.
+        ConfigError: The name is taken.
     """
 
     def register(model: M) -> M:

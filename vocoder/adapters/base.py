@@ -20,18 +20,18 @@ class Adapter(nn.Module):
     a parameter without values, from which pipelines read a device.
 
     Args:
-        voice: from `vocoder.load`.
-        preset: what the pipeline's mels are made with, a preset or its name.
-        temperature: see `Vocoder.synthesize`.
-        seed: of the noise, the same in every call; None draws fresh noise. Pipelines that fix the
-            seed of torch do not reach it.
+        voice: A voice, such as `vocoder.load` returns.
+        preset: The preset that the pipeline's mels are made with, or its name.
+        temperature: Standard deviation of the noise, as `Vocoder.synthesize` takes it.
+        seed: Seed of the noise, the same in every call; None draws fresh noise. Pipelines that fix
+            the seed of torch do not reach it.
 
     Attributes:
-        voice: the voice.
-        preset: of the pipeline's mels.
+        voice: The voice that speaks.
+        preset: Preset of the pipeline's mels.
 
     Raises:
-        VocoderError: there is no exact conversion from `preset` to the voice's, or a temperature or
+        VocoderError: There is no exact conversion from `preset` to the voice's, or a temperature or
             seed that no voice takes.
     """
 
@@ -60,7 +60,7 @@ class Adapter(nn.Module):
 
         Args:
             mel: (M, F) or (B, M, F), any float type, on any device.
-            lengths: frames (B,), as `Vocoder.synthesize` takes them.
+            lengths: Frames (B,) of each item, as `Vocoder.synthesize` takes them.
             temperature: None is the adapter's own.
 
         Returns:

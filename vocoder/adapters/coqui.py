@@ -21,11 +21,11 @@ class CoquiVocoder(Adapter):
     """The vocoder of a `TTS.utils.synthesizer.Synthesizer`, which takes mels without normalisation.
 
     Args:
-        voice: see `Adapter`, as are the others.
-        preset: of the mels before Coqui normalises them; `denormalised_preset` reads it from the
-            text-to-speech model.
-        temperature: of the noise.
-        seed: of the noise.
+        voice: A voice, such as `vocoder.load` returns.
+        preset: Preset of the mels before Coqui normalises them; `denormalised_preset` reads it from
+            the text-to-speech model.
+        temperature: Standard deviation of the noise.
+        seed: Seed of the noise.
     """
 
     @classmethod
@@ -40,7 +40,7 @@ class CoquiVocoder(Adapter):
         """Make `voice` the vocoder of a Synthesizer.
 
         Raises:
-            VocoderError: the voice cannot take the mels of the Synthesizer's text-to-speech model.
+            VocoderError: The voice cannot take the mels of the Synthesizer's text-to-speech model.
         """
         preset = denormalised_preset(synthesizer.tts_model.ap)
         vocoder = cls(voice, preset, temperature=temperature, seed=seed)

@@ -20,13 +20,13 @@ class EspnetVocoder(Adapter):
     False.
 
     Args:
-        voice: see `Adapter`, as are the others.
+        voice: A voice, such as `vocoder.load` returns.
         preset: None is that of ESPnet's recipes for the voice's sample rate.
-        temperature: of the noise.
-        seed: of the noise.
+        temperature: Standard deviation of the noise.
+        seed: Seed of the noise.
 
     Raises:
-        VocoderError: no preset was given, and no recipe of ESPnet has the voice's sample rate.
+        VocoderError: No preset was given, and no recipe of ESPnet has the voice's sample rate.
     """
 
     def __init__(

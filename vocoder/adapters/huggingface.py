@@ -23,10 +23,10 @@ class HuggingFaceVocoder(Adapter):
     """A vocoder for `SpeechT5ForTextToSpeech` and for `TextToAudioPipeline`.
 
     Args:
-        voice: see `Adapter`, as are the others.
-        preset: of the model's mels.
-        temperature: of the noise.
-        seed: of the noise.
+        voice: A voice, such as `vocoder.load` returns.
+        preset: Preset of the model's mels.
+        temperature: Standard deviation of the noise.
+        seed: Seed of the noise.
     """
 
     def __init__(

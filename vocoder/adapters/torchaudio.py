@@ -15,11 +15,11 @@ class TorchaudioVocoder(Adapter):
     """What `bundle.get_vocoder()` returns, by the protocol of `Tacotron2TTSBundle.Vocoder`.
 
     Args:
-        voice: see `Adapter`, as are the others.
-        preset: by default that of the GRIFFINLIM bundles; "torchaudio-wavernn-22k" is that of the
-            WAVERNN bundles.
-        temperature: of the noise.
-        seed: of the noise.
+        voice: A voice, such as `vocoder.load` returns.
+        preset: Preset of the pipeline's mels. The default is that of the GRIFFINLIM bundles;
+            "torchaudio-wavernn-22k" is that of the WAVERNN bundles.
+        temperature: Standard deviation of the noise.
+        seed: Seed of the noise.
     """
 
     def __init__(

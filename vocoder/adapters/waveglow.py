@@ -13,9 +13,9 @@ class WaveGlowVocoder(Adapter):
     """A stand-in for NVIDIA's WaveGlow, as Tacotron 2, Flowtron and Mellotron call it.
 
     Args:
-        voice: see `Adapter`, as are the others.
-        preset: of the mels.
-        seed: of the noise; its temperature is `sigma`.
+        voice: A voice, such as `vocoder.load` returns.
+        preset: Preset of the mels.
+        seed: Seed of the noise; its temperature is `sigma`.
     """
 
     def __init__(

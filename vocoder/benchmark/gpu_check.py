@@ -27,10 +27,10 @@ class Stage:
     """A part of the check, known without importing Triton.
 
     Args:
-        name: of the stage, and of its function in `gpu_stages`.
-        seconds: its share of the default budget.
-        purpose: for the plan.
-        vital: a limit that is not kept ends the check.
+        name: Name of the stage, and of its function in `gpu_stages`.
+        seconds: Share of the default budget, in seconds.
+        purpose: What the stage is for, as the plan says it.
+        vital: Whether a limit that is not kept ends the check.
     """
 
     name: str

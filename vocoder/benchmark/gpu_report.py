@@ -14,10 +14,10 @@ class Measurement:
     """One line of the table.
 
     Args:
-        what: was measured.
-        value: of it.
-        unit: of the value.
-        limit: the most that the value may be.
+        what: What was measured, in a few words.
+        value: Value that was measured.
+        unit: Unit of the value.
+        limit: The most that the value may be.
         predicted: what the model of the kernels says for an H100.
     """
 
@@ -39,9 +39,9 @@ class Report:
 
     Args:
         device: name of the GPU.
-        versions: of torch and Triton.
-        measurements: by stage.
-        notes: by stage, why it has no more of them.
+        versions: Versions of torch and Triton.
+        measurements: Measurements of each stage.
+        notes: Why a stage has no more measurements, by its name.
     """
 
     device: str

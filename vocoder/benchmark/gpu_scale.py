@@ -17,24 +17,24 @@ class Scale:
     """How large the check works.
 
     Args:
-        device: where.
-        capability: whose tiles.
+        device: Device to work on.
+        capability: Compute capability of the card whose tiles are used.
         channels: C of the models.
-        n_height: rows H.
-        n_layers: layers L.
-        n_flows: flows K.
+        n_height: Number of rows H.
+        n_layers: Number of layers L.
+        n_flows: Number of flows K.
         clips: columns of one item, by the name of its duration.
-        batches: items.
+        batches: Numbers of items in a batch.
         odd_width: columns of a correctness check.
         long_width: columns of a clip whose offsets exceed 32 bits with `long_items` items.
-        long_items: see there.
+        long_items: Number of items beside `long_width`.
         tiles: what is checked and compared; None: those that suit the card.
-        backend: of the training op.
+        backend: Backend of the training op.
         train_shape: (B, W) of a training step.
-        n_replays: of a graph that must give the same every time.
-        n_steps: of the loss curve.
+        n_replays: Number of replays of a graph that must give the same every time.
+        n_steps: Number of steps of the loss curve.
         n_matmul: side of the matrices of the ceilings.
-        n_nodes: of a graph that measures the launches.
+        n_nodes: Number of nodes of a graph that measures the launches.
     """
 
     device: torch.device

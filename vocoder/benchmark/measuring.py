@@ -22,7 +22,7 @@ class Measurement:
     """What a piece of work took.
 
     Args:
-        seconds: the median.
+        seconds: Median time in seconds.
         n_runs: it is the median of.
         peak_bytes: memory above what was in use before; None where the system does not tell.
     """
@@ -37,11 +37,11 @@ class Work:
     """What the paths are compared on.
 
     Args:
-        name: for the table.
-        paths: by name, what to run.
+        name: Name of the work in the table.
+        paths: What to run, by the name of the path.
         amount: seconds of audio, or images, that it makes or learns from; None for the op.
         size: what its time grows with, to predict it from smaller works.
-        flop: as written; None where it is not counted.
+        flop: Operations of the network as written; None where they are not counted.
     """
 
     name: str
@@ -57,9 +57,9 @@ def compare(
     """Measure what is to be compared, turn by turn, so that all meet the same machine.
 
     Args:
-        contestants: by name; each is run once for its memory and to warm up, and then up to five
-            times.
-        device: where they compute.
+        contestants: What to run, by name; each is run once for its memory and to warm up, and then
+            up to five times.
+        device: Device on which they compute.
         budget: seconds for the rounds after the first; none is begun that would exceed them if it
             took as long as the one before. The first run counts if there is no other.
     """

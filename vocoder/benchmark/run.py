@@ -41,12 +41,12 @@ class Line:
 
     Args:
         work: what was done.
-        by: which path did it.
+        by: Name of the path that did it.
         seconds: the median of `n_runs`; None if it was predicted to exceed the budget.
-        n_runs: see there.
+        n_runs: Number of runs that were timed.
         rate: seconds of audio, or images, for each second of work; None for the op.
         gflops: GFLOP/s as written; None for what has no such count.
-        of_matmul: that as a fraction of the machine's own matrix product.
+        of_matmul: Speed as a fraction of the machine's own matrix product.
         peak_mib: memory above what was in use before.
         speedup: how many times faster than the reference.
     """

@@ -30,8 +30,8 @@ class ExportReport:
     """What was written.
 
     Attributes:
-        path: the file.
-        n_bytes: its size.
+        path: Path of the file.
+        n_bytes: Size of the file in bytes.
         difference: the greatest |Δ| between its audio in onnxruntime and the voice's own, of the
             same noise.
         peak: the loudest sample of that audio.
@@ -57,18 +57,18 @@ def export_onnx(
     the file appears it is run in onnxruntime and its audio compared with the voice's.
 
     Args:
-        voice: a trained flow with the affine transform, not causal.
-        path: a `.onnx` file.
-        temperature: standard deviation of the noise, fixed in the file.
+        voice: A trained flow with the affine transform, not causal.
+        path: The `.onnx` file to write.
+        temperature: Standard deviation of the noise, fixed in the file.
         precision: "fp16" stores half the bytes and computes the layers in float16; the noise, the
             affine transform and the sums over layers stay float32.
-        explicit_noise: take standard normal `noise` (N, T · hop) as a second input, instead of
-            drawing it in the graph; the temperature multiplies it.
+        explicit_noise: Whether to take standard normal `noise` (N, T · hop) as a second input,
+            instead of drawing it in the graph; the temperature multiplies it.
 
     Raises:
-        VocoderError: no such graph can be made of the voice, an argument is wrong, the packages of
+        VocoderError: No such graph can be made of the voice, an argument is wrong, the packages of
             the extra `onnx` are missing, or onnxruntime's audio is not the voice's.
-        OSError: the file cannot be written.
+        OSError: The file cannot be written.
     """
     path = Path(path)
     if not isinstance(voice, FlowVocoder):

@@ -55,8 +55,8 @@ def read_npz(file: BinaryIO, most_bytes: int | None = None) -> dict[str, npt.NDA
     """Read the arrays of an open .npz file.
 
     Args:
-        file: seekable.
-        most_bytes: that all arrays together may have; None is what the file can hold.
+        file: Seekable file that is open for reading.
+        most_bytes: Bytes that all arrays together may have; None is what the file can hold.
 
     Raises:
         Exception: of any kind, from a file that is damaged.
@@ -81,9 +81,10 @@ def check_zip(members: list[zipfile.ZipInfo], length: int, most_bytes: int | Non
     """Refuse an archive whose members claim more than its length can hold.
 
     Args:
-        members: of the archive.
-        length: bytes of the archive.
-        most_bytes: that the members may unpack to; None is what deflate can make of `length`.
+        members: Members of the archive.
+        length: Bytes of the archive.
+        most_bytes: Bytes that the members may unpack to; None is what deflate can make of
+            `length`.
 
     Raises:
         ValueError: they do, or are packed in another way than numpy's.
@@ -102,8 +103,9 @@ def read_array(stream: BinaryIO, most_bytes: int, magic: bytes = b"") -> npt.NDA
     """Read one .npy array, and not a byte more.
 
     Args:
-        stream: it need not be seekable.
-        most_bytes: that the array may have; what claims more is refused before it gets memory.
+        stream: Stream to read from, which need not be seekable.
+        most_bytes: Bytes that the array may have; what claims more is refused before it gets
+            memory.
         magic: the first eight bytes, where they have been read.
 
     Raises:

@@ -52,15 +52,15 @@ def read_wav(
     once for each pair of rates.
 
     Args:
-        path: the file.
-        sample_rate: the rate wanted, in Hz; None keeps the file's own.
-        resample: convert a file of another rate; if False, refuse it.
+        path: Path of the file.
+        sample_rate: The rate wanted, in Hz; None keeps the file's own.
+        resample: Whether to convert a file of another rate; if False, it is refused.
 
     Returns:
         The audio (N,), integer formats scaled to [-1, 1), and its sample rate in Hz.
 
     Raises:
-        VocoderError: the file is missing, unreadable, truncated, empty, holds NaN or infinite
+        VocoderError: The file is missing, unreadable, truncated, empty, holds NaN or infinite
             samples, or has another rate and `resample` is False.
     """
     channels, rate = _read_channels(path, "float32")
@@ -88,7 +88,7 @@ def read_int16(
     What is stored so already makes no detour through floats, which costs more time than reading.
 
     Args:
-        path: the file.
+        path: Path of the file.
         sample_rate: the rate wanted, in Hz; audio of another rate is resampled.
 
     Returns:
@@ -243,7 +243,7 @@ def write_wav(
 
     Raises:
         VocoderError: `audio` is not one-dimensional, or holds anything but finite floats.
-        OSError: the file cannot be written.
+        OSError: The file cannot be written.
     """
     audio = np.asarray(audio)
     if audio.ndim != 1:

@@ -26,8 +26,8 @@ def load_arrays(content: bytes, where: str | Path) -> dict[str, Any]:
     """Return a pickled dictionary, with its keys as text and its arrays as numpy's.
 
     Args:
-        content: of the file; protocols 0 to 4 of Python 2 or 3.
-        where: its name, for messages.
+        content: Content of the file; protocols 0 to 4 of Python 2 or 3.
+        where: Name of the file for messages.
 
     Raises:
         VocoderError: it is damaged, or names anything but numeric arrays and plain values.
@@ -47,7 +47,7 @@ def refuse_large_memo(stream: BinaryIO, n_bytes: int) -> None:
     """Refuse a memo index beyond the file's length, for which Python would allocate gigabytes.
 
     Args:
-        stream: where the pickle starts; it stands there again afterwards.
+        stream: Stream that stands where the pickle starts; it stands there again afterwards.
         n_bytes: length of the file.
 
     Raises:

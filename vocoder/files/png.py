@@ -17,7 +17,7 @@ def write_png(path: str | PathLike[str], pixels: npt.NDArray[np.uint8]) -> None:
     """Write a picture, whole or not at all.
 
     Args:
-        path: of the PNG file.
+        path: Path of the PNG file.
         pixels: red, green and blue, (H, W, 3).
 
     Raises:

@@ -45,7 +45,7 @@ class Inert:
 
     Attributes:
         origin: full name of its class.
-        state: its attributes, as the file has them.
+        state: Attributes of the object, as the file has them.
     """
 
     origin = ""
@@ -66,7 +66,7 @@ def read_torch_file(path: str | Path, inert: str = _NOTHING) -> Any:
     """Return what `torch.save` wrote, all tensors on the CPU.
 
     Args:
-        path: the file.
+        path: Path of the file.
         inert: a regular expression of the full names that become an `Inert`, by default of none;
             beside them tensors and plain values alone are admitted.
 

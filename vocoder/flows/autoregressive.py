@@ -103,9 +103,10 @@ def row_orders(
 
     Args:
         n_height: rows H; even when `bipartize`.
-        n_flows: flows K.
+        n_flows: Number of flows K.
         flip_first: permute before each flow (the NanoFlow repository) instead of after it.
-        bipartize: from flow K // 2 on, flip each half of the rows instead of all of them.
+        bipartize: Whether to flip each half of the rows from flow K // 2 on, instead of all of
+            them.
 
     Returns:
         K + 1 permutations: those of the flows, and that in which the published code stores z.

@@ -39,7 +39,7 @@ def full_precision(device: torch.device) -> Iterator[None]:
     pass that runs after the context keeps the caller's, as gradients can.
 
     Args:
-        device: where it is computed, for autocast.
+        device: Device of the computation, for autocast.
     """
     # Not `allow_tf32`, which raises where the caller has set this newer switch.
     cudnn = torch.backends.cudnn.conv  # type: ignore[attr-defined]  # a module that is replaced

@@ -114,7 +114,7 @@ class Conv1x1(Bijection[[]]):
     random rotation. Computed in `full_precision`.
 
     Args:
-        channels: C.
+        channels: Number of channels C.
         square: store L and U as two C × C matrices, of which only a triangle each is read, and
             log_s beside them, as the published code does. Otherwise one matrix `lu` holds L below
             its diagonal, log_s on it and U above: no dead weights, and what weight decay pulls it
@@ -182,7 +182,7 @@ class Factors:
         permutation: (C,), the column of the one in each row of P.
         lower: L without its unit diagonal.
         upper: U, zero on its diagonal.
-        log_s: (C,).
+        log_s: Logarithms (C,) of the diagonal.
         sign: (C,), 1 or −1.
     """
 

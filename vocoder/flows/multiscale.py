@@ -76,9 +76,9 @@ class FlowStep(Bijection[[CouplingEstimator]]):
     """ActNorm, 1 × 1 convolution, coupling (Glow, table 1).
 
     Args:
-        channels: C.
+        channels: Number of channels C.
         transform: the coupling's elementwise map.
-        square: see `Conv1x1`.
+        square: Whether L and U are stored as square matrices; see `Conv1x1`.
     """
 
     def __init__(self, channels: int, transform: Elementwise, square: bool = False) -> None:
@@ -103,7 +103,7 @@ class MultiScale(Bijection[[Sequence[Sequence[CouplingEstimator]]]]):
     """Images to noise, level by level.
 
     Args:
-        shapes: of each level, by `level_shapes`.
+        shapes: Shapes of the levels, as `level_shapes` gives them.
         steps: the bijections of each level, each called as step(x, estimator).
         priors: one for each level; see the top of this file.
     """

@@ -34,9 +34,9 @@ class ImageModel:
     """A trained model of images.
 
     Attributes:
-        flow: the model, in eval mode.
-        images: what it was trained on.
-        checkpoint: the file's other content.
+        flow: The model itself, in eval mode.
+        images: The images that it was trained on.
+        checkpoint: All else that the file holds.
     """
 
     flow: ImageFlow
@@ -81,7 +81,7 @@ class ImageModel:
         """Return some test images, drawn by the seed and dequantised, (n, C, H, W).
 
         Raises:
-            VocoderError: the data is not what the model was trained on, or has fewer images; or
+            VocoderError: The data is not what the model was trained on, or has fewer images; or
                 `seed` is out of range.
         """
         check_seed(seed)
@@ -101,8 +101,9 @@ class ImageModel:
 
         Args:
             x: (2 n, C, H, W), a pair after the other.
-            n_steps: images of each way, its two ends included.
-            along: the straight line, or the great circle, along which noise keeps its norm.
+            n_steps: Images of each way, its two ends included.
+            along: Whether to go the straight line, or the great circle, along which noise keeps its
+                norm.
         """
         mix = interpolate_linear if along == "linear" else interpolate_spherical
         ends = self.encode(x)
@@ -137,10 +138,10 @@ class Report:
     """What was drawn.
 
     Attributes:
-        n_images: in the grid.
-        n_non_finite: of them, with a value that is NaN or infinite.
-        size: of an image, in words.
-        seconds: that the model took.
+        n_images: Number of images in the grid.
+        n_non_finite: Number of them with a value that is NaN or infinite.
+        size: Size of an image, in words.
+        seconds: Seconds that the model took.
     """
 
     n_images: int
@@ -165,14 +166,14 @@ def sample_grid(
     Small images are enlarged, each pixel to a square.
 
     Args:
-        path: a checkpoint or run folder.
+        path: Path of a checkpoint or run folder.
         out: the PNG file.
         count: samples, test images to reconstruct, or ways from one test image to another.
-        temperature: of the samples' noise.
-        seed: of the noise, and of the choice of test images.
+        temperature: Standard deviation of the samples' noise.
+        seed: Seed of the noise, and of the choice of test images.
         show: "reconstructions" puts each test image beside what its noise decodes to; "linear" and
             "spherical" are interpolations, see `ImageModel.interpolate`.
-        data: where the test images are; None where they come with a library.
+        data: Path of the test images; None where they come with a library.
         device: None is a GPU where there is one.
 
     Raises:

@@ -50,11 +50,11 @@ def bits_per_dim(
     the figure so too.
 
     Args:
-        model: on any device.
-        images: of the model's shape.
+        model: The model, on any device.
+        images: Images of the model's shape.
         n_values: how many values a pixel can have.
         n_draws: how many times each image is dequantised.
-        seed: of the noise.
+        seed: Seed of the noise.
         batch_size: images scored at once; the last batch may be smaller.
 
     Raises:
@@ -95,7 +95,7 @@ def inversion_error(model: ImageFlow, x: Tensor) -> float:
     """Return the largest |inverse(forward(x)) - x|; pixels lie 1 / n_values apart.
 
     Args:
-        model: in eval mode.
+        model: The model, in eval mode.
         x: dequantised images (B, C, H, W), on the model's device.
     """
     with full_precision(x.device):

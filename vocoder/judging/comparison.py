@@ -224,7 +224,7 @@ class Comparison:
 
         Args:
             figure: one that both voices have.
-            name: of the voice.
+            name: Name of the voice.
             baseline: the name of the other voice.
 
         Returns:

@@ -34,7 +34,7 @@ class FeatureStatistics:
     """Count, mean and covariance of features, in float64; sets may come in any number of parts.
 
     Args:
-        n_features: D.
+        n_features: Number D of features.
     """
 
     def __init__(self, n_features: int) -> None:
@@ -97,9 +97,9 @@ class Gaussian:
     """A Gaussian fitted to features.
 
     Args:
-        mean: (D,).
+        mean: Mean (D,) of the features.
         covariance: (D, D), symmetric and positive semi-definite.
-        count: of the images behind it, where known.
+        count: Number of the images behind it, where known.
 
     Raises:
         VocoderError: the arrays do not fit each other, or are not finite.
@@ -209,7 +209,7 @@ class RandomFeatures:
     people would.
 
     Args:
-        device: where to compute.
+        device: Device to compute on.
     """
 
     name = "random features"
@@ -244,8 +244,8 @@ class TorchScriptFeatures:
     as True.
 
     Args:
-        path: of the file.
-        device: where to compute.
+        path: Path of the file.
+        device: Device to compute on.
 
     Raises:
         VocoderError: there is no such file, or it is not TorchScript.
@@ -291,7 +291,7 @@ def fit_gaussian(batches: Iterable[Tensor], n_values: int, extractor: Extractor)
         batches: uint8 (B, C, H, W), C being 1 or 3, of values below `n_values`. They are stretched
             to 256 values, and grey ones become three equal channels.
         n_values: how many values a pixel can have.
-        extractor: of the features.
+        extractor: Extractor of the features.
 
     Raises:
         VocoderError: there are fewer than two images, or features that are not finite.

@@ -55,26 +55,26 @@ def evaluate_images(
     """Score a model of images on test images; nothing else looks at them to judge it.
 
     Args:
-        path: a checkpoint or run folder.
-        data: where the images are; None where they come with a library.
-        n_images: how many test images, the first in order; None takes all.
-        n_draws: how many times each image is dequantised.
-        n_samples: how many samples the Fréchet distance compares with the images; None: as
-            many as images if one of the next three is given, otherwise there is no such figure.
-        extractor: a TorchScript file that makes features of images, **which runs the code in it**;
+        path: Path of a checkpoint or run folder.
+        data: Path of the images; None where they come with a library.
+        n_images: How many test images, the first in order; None takes all.
+        n_draws: How many times each image is dequantised.
+        n_samples: How many samples the Fréchet distance compares with the images; None: as many as
+            images if one of the next three is given, otherwise there is no such figure.
+        extractor: A TorchScript file that makes features of images, **which runs the code in it**;
             None takes those of an untrained network.
-        statistics: an .npz of features to compare with, as pytorch-fid writes it, instead of those
+        statistics: An .npz of features to compare with, as pytorch-fid writes it, instead of those
             of the test images.
-        save_statistics: an .npz to write the features of the test images to.
-        seed: of the noise.
-        batch_size: images scored at once.
+        save_statistics: An .npz to write the features of the test images to.
+        seed: Seed of the noise.
+        batch_size: Images scored at once.
         device: None is a GPU where there is one.
 
     Returns:
         Figures by name, those of the likelihood with the shape of the images that they hold for.
 
     Raises:
-        VocoderError: the file is not of an image model, the images are not like its own, or what
+        VocoderError: The file is not of an image model, the images are not like its own, or what
             the Fréchet distance needs is not there.
     """
     for name, count in (("images", n_images), ("draws", n_draws), ("samples", n_samples)):

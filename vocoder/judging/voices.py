@@ -60,23 +60,23 @@ def compare(
     Args:
         voices: One or several: a checkpoint file, a run folder, a shipped voice, "griffin-lim", or
             "recording" for the recordings themselves, which are ideal.
-        data: a folder that `vocoder preprocess` made.
-        n_clips: how many test clips, the first in order; None takes all.
-        temperature: of the noise in copy synthesis.
-        seed: of the noise.
+        data: A folder that `vocoder preprocess` made.
+        n_clips: How many test clips, the first in order; None takes all.
+        temperature: Standard deviation of the noise in copy synthesis.
+        seed: Seed of the noise.
         device: None is a GPU where there is one.
-        report: an HTML page to write, to look at and listen to.
-        n_examples: clips on that page, those that come out worst; 0 for none.
+        report: Path of an HTML page to write, to look at and to listen to.
+        n_examples: Clips on that page, those that come out worst; 0 for none.
 
     Returns:
         Every figure that the voices have; likelihoods are of flows only, and STOI, PESQ and DNSMOS
         are there if the extra `metrics` is installed.
 
     Raises:
-        VocoderError: a count is too small; a voice is named twice, unknown, or was made for other
+        VocoderError: A count is too small; a voice is named twice, unknown, or was made for other
             mels; the corpus has no test clips; a voice makes NaN; or the report cannot be written
             there.
-        OSError: the report cannot be written.
+        OSError: The report cannot be written.
     """
     if n_clips is not None and n_clips < 1:
         raise VocoderError(f"n_clips {n_clips}: must be at least 1")

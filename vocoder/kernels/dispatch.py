@@ -35,8 +35,8 @@ class Backend(Generic[Call]):
     Args:
         name: what `use` calls it.
         refuse: why it cannot compute a call, or None where it can; looks at facts alone.
-        module: where it lives; imported on first use.
-        function: its name there.
+        module: Module that it lives in, which is imported on first use.
+        function: Name of its function or class in the module.
         decline: why the automatic choice does not take it for a call that it could compute, or
             None where it does.
     """
@@ -68,8 +68,8 @@ def use(name: str) -> Iterator[None]:
         name: "reference", "cpu" or "triton", or "auto" for the fastest one that can run.
 
     Raises:
-        VocoderError: there is no backend of that name. An op that the backend cannot compute
-            raises BackendError when it is called.
+        VocoderError: There is no backend of that name. An op that the backend cannot compute raises
+            BackendError when it is called.
     """
     global _requested
     before, _requested = _requested, check_name(name, "backend")
@@ -90,7 +90,8 @@ def choose(backends: Sequence[Backend[Call]], call: Call, name: str) -> Choice[C
     """Choose the backend of a call: a pure function of the facts.
 
     Args:
-        backends: from the most to the least wanted; the last one, the reference, can do all.
+        backends: Backends from the most to the least wanted; the last one, the reference, can do
+            all.
         call: facts of the call.
         name: a backend's name, or "auto" for the first that can and does not decline.
 

@@ -64,7 +64,7 @@ class GraphCache(Generic[Program]):
 
     Args:
         build: makes the program of (items, columns), with the memory that it works on.
-        device: where the programs run.
+        device: Device on which the programs run.
         capacity: programs kept; the least recently used goes first, and its memory with it.
     """
 

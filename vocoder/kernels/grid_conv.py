@@ -30,9 +30,9 @@ class GridConv:
     """Convolution to the same size, zero-padded, of grids H × W; stride 1.
 
     Args:
-        height: H.
-        width: W.
-        kernel_size: k, odd.
+        height: Height H of the grid.
+        width: Width W of the grid.
+        kernel_size: Kernel size k, which is odd.
         dilation: d; must divide H and W, so that all phases have the same grid.
     """
 

@@ -125,7 +125,7 @@ def choose_filtering(width: int, dilation: int, causal: bool = False) -> Filteri
 
     Args:
         width: columns of the row.
-        dilation: between the taps.
+        dilation: Dilation between the taps.
         causal: the last tap reads the output's own column, not the middle one.
     """
     if dilation >= width:

@@ -22,11 +22,11 @@ def convert_mel(mel: Tensor, source: MelPreset | str, target: MelPreset | str) -
 
     Args:
         mel: (..., M, F) as `source` describes it.
-        source: a preset or its name.
-        target: a preset or its name.
+        source: The preset of `mel`, or its name.
+        target: The preset that is wanted, or its name.
 
     Raises:
-        VocoderError: the presets differ in anything else, or `mel` does not have M bands.
+        VocoderError: The presets differ in anything else, or `mel` does not have M bands.
     """
     source = get_preset(source) if isinstance(source, str) else source
     target = get_preset(target) if isinstance(target, str) else target

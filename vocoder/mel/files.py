@@ -121,8 +121,8 @@ def read_mel_pieces(
 
     Args:
         source: an open binary file; it need not be seekable.
-        n_mels: bands expected.
-        name: for messages.
+        n_mels: Number of bands that are expected.
+        name: Name of the source for messages.
 
     Raises:
         VocoderError: what comes is no `.npy` array of floats in two dimensions, or ends within it.

@@ -21,7 +21,7 @@ class GriffinLim:
     magnitudes ("A fast Griffin-Lim algorithm", Perraudin, Balazs and Søndergaard, 2013).
 
     Args:
-        preset: a preset or its name.
+        preset: The preset or its name.
         n_iter: iterations of the phases.
     """
 
@@ -37,7 +37,7 @@ class GriffinLim:
 
         Args:
             mel: (B, M, F) or (M, F), as the preset describes it, on any device.
-            seed: of the first phases; equal seeds give equal audio.
+            seed: Seed of the first phases; equal seeds give equal audio.
 
         Returns:
             (B, N) or (N,) with N = F·hop exactly; frame f of the mel lies where `MelSpectrogram`

@@ -93,7 +93,7 @@ class MelPreset:
         """Build a preset from what `to_dict` gave.
 
         Raises:
-            ConfigError: a key is unknown or missing, or a value does not fit.
+            ConfigError: A key is unknown or missing, or a value does not fit.
         """
         return config.from_dict(cls, values, where)
 

@@ -39,7 +39,7 @@ class MelSpectrogram(nn.Module):
             one.
 
         Raises:
-            VocoderError: the audio does not hold floats of that shape, or is too short.
+            VocoderError: The audio does not hold floats of that shape, or is too short.
         """
         if isinstance(audio, np.ndarray):
             return self._mel(torch.from_numpy(np.ascontiguousarray(audio))).numpy()

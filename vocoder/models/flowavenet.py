@@ -226,7 +226,7 @@ class Flow(Bijection[[CouplingEstimator]]):
     """ActNorm and a coupling; then the halves of the channels change places.
 
     Args:
-        channels: c.
+        channels: Number of channels c.
         transform: the coupling's elementwise map.
     """
 
@@ -259,8 +259,8 @@ class Network(nn.Module):
         n_in: channels of that half.
         n_cond: channels of the conditioning.
         n_out: parameters of all elements of the other half.
-        n_layers: of the WaveNet.
-        config: of the model.
+        n_layers: Number of layers of the WaveNet.
+        config: Configuration of the model.
     """
 
     def __init__(

@@ -37,13 +37,13 @@ class ConvFlow(ImageFlow):
     """Steps of Glow whose estimators are plain convolutional networks.
 
     Args:
-        config: the sizes.
-        kernel_sizes: of the networks.
-        head_size: kernel size of the heads.
-        n_nets: networks in each level; K, or 1 that all its steps share.
-        n_heads: heads in each level; K, or 1.
-        n_extra: channels that each level's networks take beside the half that conditions.
-        priors: of what leaves each level; Glow's own, if None.
+        config: Sizes of the model.
+        kernel_sizes: Kernel sizes of the networks.
+        head_size: Kernel size of the heads.
+        n_nets: Number of networks in each level: K, or 1 that all its steps share.
+        n_heads: Number of heads in each level: K, or 1.
+        n_extra: Channels that each level's networks take beside the half that conditions.
+        priors: Priors of what leaves each level; None is Glow's own.
     """
 
     def __init__(

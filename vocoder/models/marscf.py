@@ -112,8 +112,8 @@ class AffineNet(nn.Module):
     """Glow's network and head as one module.
 
     Args:
-        in_channels: of the half that conditions and of the one that is transformed.
-        channels: hidden channels.
+        in_channels: Channels of the half that conditions and of the one that is transformed.
+        channels: Number of hidden channels.
     """
 
     def __init__(self, in_channels: int, channels: int) -> None:

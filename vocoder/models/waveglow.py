@@ -207,8 +207,8 @@ class Step(Bijection[[CouplingEstimator]]):
     """An invertible 1 × 1 convolution, then an affine coupling.
 
     Args:
-        channels: c.
-        first: see `Coupling`.
+        channels: Number of channels c.
+        first: Whether the first half is transformed, given the second.
     """
 
     def __init__(self, channels: int, first: bool) -> None:
@@ -237,7 +237,7 @@ class Network(nn.Module):
 
     Args:
         n_half: c / 2.
-        config: of the model.
+        config: Configuration of the model.
     """
 
     def __init__(self, n_half: int, config: WaveGlowConfig) -> None:

@@ -32,12 +32,12 @@ class ChannelPrior(Bijection[[Tensor | None]]):
         n_given: channels that go on; 0 at the top.
         n_factored: channels that leave.
         channels: hidden channels of the LSTM.
-        n_layers: of the LSTM.
-        kernel_size: of the LSTM and of the convolution in front of it.
-        dilation: of the LSTM.
-        parity: as published, see `ConvLstm`; the moments start anywhere, log_std is unbounded, and
-            the top stores an embedding of nothing. Otherwise eps = z at first, and log_std is bent
-            smoothly to ±7.
+        n_layers: Number of layers of the LSTM.
+        kernel_size: Kernel size of the LSTM and of the convolution in front of it.
+        dilation: Dilation of the LSTM.
+        parity: Whether all is as published, see `ConvLstm`; the moments then start anywhere,
+            log_std is unbounded, and the top stores an embedding of nothing. Otherwise eps = z at
+            first, and log_std is bent smoothly to ±7.
     """
 
     def __init__(
@@ -156,12 +156,13 @@ def channel_priors(
     """Return the autoregressive prior of each level; the defaults are the published sizes.
 
     Args:
-        shapes: of the levels.
-        channels: see `ChannelPrior`.
-        n_layers: see `ChannelPrior`.
-        kernel_sizes: of the first, second, ... level; the last one serves all that follow.
-        dilations: likewise.
-        parity: see `ChannelPrior`.
+        shapes: Shapes of the levels.
+        channels: Number of channels; see `ChannelPrior`.
+        n_layers: Number of layers; see `ChannelPrior`.
+        kernel_sizes: Kernel sizes of the first, second, ... level; the last one serves all that
+            follow.
+        dilations: Dilations of the first, second, ... level; the last one serves all that follow.
+        parity: Whether all is as published; see `ChannelPrior`.
     """
     return [
         ChannelPrior(

@@ -31,8 +31,8 @@ def channel_steps(front: Tensor, lstm: ConvLstm, head: nn.Conv2d, constant: Tens
 
     Args:
         front: weight (C, 1, k, k) of the convolution that reads a channel.
-        lstm: from its output and the constant to states (B, C, H, W).
-        head: from states to moments.
+        lstm: Maps its output and the constant to states (B, C, H, W).
+        head: Maps states to moments.
         constant: what is added to every input of the LSTM, (B, C, H, W).
     """
     layers = cast("list[ConvLstmLayer]", list(lstm.layers))

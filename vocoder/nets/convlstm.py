@@ -14,9 +14,9 @@ class ConvLstm(nn.Module):
 
     Args:
         channels: C, of the input and of the state of each layer.
-        n_layers: layers.
-        kernel_size: k, odd.
-        dilation: of every convolution.
+        n_layers: Number of layers.
+        kernel_size: Kernel size k, which is odd.
+        dilation: Dilation of every convolution.
         parity: two biases for each gate and all weights U(±1/√C), as in the published code of
             mAR-SCF. With 5 × 5 kernels that saturates the gates; otherwise weights start by the
             size of their fan-in, and gates start open to the past (forget bias 1).

@@ -78,7 +78,7 @@ class ConvNet2d(nn.Module):
         """Map (B, C_in, H, W) to (B, h, H, W).
 
         Args:
-            x: the input.
+            x: Input of the network.
             log_gates: (layers, h), the logarithm of a factor of each normed convolution, or None.
         """
         for i, conv in enumerate(self.convs):
@@ -92,9 +92,9 @@ class StepIndicator(nn.Module):
     The maps pass an ActNorm of their own, which sets the size that they start from.
 
     Args:
-        n_maps: E.
-        height: of the maps, hence of all images.
-        width: of the maps.
+        n_maps: Number E of maps.
+        height: Height of the maps, and so of all images.
+        width: Width of the maps.
         n_layers: layers of the network.
         channels: hidden channels h of the network.
     """
@@ -116,10 +116,11 @@ class ConvEstimator:
     """A network, a head and a step's own indicator: all that one flow step calls.
 
     Args:
-        net: the network.
-        head: from its features to n_params · C/2 channels, the parameters of a channel adjacent.
+        net: The network that computes features.
+        head: Maps its features to n_params · C/2 channels, the parameters of a channel side by
+            side.
         n_params: parameters for each element.
-        indicator: of this step, for a network that several share.
+        indicator: Indicator of this step, for a network that several share.
     """
 
     net: ConvNet2d

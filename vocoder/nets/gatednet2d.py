@@ -26,9 +26,9 @@ class GatedNet2d(nn.Module):
     Args:
         in_channels: c, of the half that conditions and of the one that is transformed.
         channels: hidden channels C, a multiple of 4.
-        n_blocks: blocks.
+        n_blocks: Number of blocks.
         n_params: parameters for each element of the half that is transformed, a log-scale first.
-        dropout: in every block, in training only.
+        dropout: Dropout in every block, in training only.
         parity: start the output like any convolution, and store a direction beside each rescaling
             as the published code does; otherwise the output starts at zero.
     """
@@ -68,7 +68,7 @@ class Rescale(nn.Module):
     """A learned factor for each channel.
 
     Args:
-        channels: c.
+        channels: Number of channels c.
         parity: weight-normed, as published: of the direction of one number only the sign is left,
             and it has no gradient.
     """
@@ -93,8 +93,8 @@ class GatedBlock(nn.Module):
     """Gated convolution, then gated attention, each with a residual and a layer norm.
 
     Args:
-        channels: C.
-        dropout: of whole channels in the convolution, of single weights in the attention.
+        channels: Number of channels C.
+        dropout: Dropout of whole channels in the convolution, of single weights in the attention.
     """
 
     def __init__(self, channels: int, dropout: float) -> None:
@@ -121,8 +121,8 @@ class Attention(nn.Module):
     """Every position attends to every position.
 
     Args:
-        channels: C.
-        dropout: of the attention weights.
+        channels: Number of channels C.
+        dropout: Dropout of the attention weights.
     """
 
     def __init__(self, channels: int, dropout: float) -> None:

@@ -16,7 +16,7 @@ class FlowIndicator(nn.Module):
     """An embedding per flow, projected by every layer to a shift, and a gate per flow and layer.
 
     Args:
-        n_flows: flows K.
+        n_flows: Number of flows K.
         size: embedding size E.
         n_layers: layers L of the estimator.
         channels: residual channels C of the estimator.

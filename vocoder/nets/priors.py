@@ -57,7 +57,7 @@ class TopPrior(GaussianPrior):
     """A learned mean and log_std for each channel.
 
     Args:
-        channels: C.
+        channels: Number of channels C.
     """
 
     def __init__(self, channels: int) -> None:
@@ -74,7 +74,7 @@ class PublishedTopPrior(GaussianPrior):
     """The same as the published code has it: a convolution of zeros, whose weights do nothing.
 
     Args:
-        channels: C.
+        channels: Number of channels C.
     """
 
     def __init__(self, channels: int) -> None:

@@ -45,7 +45,7 @@ class Upsampler(nn.Module):
         """Upsample mel (B, M, F) to (B, M, hop · F).
 
         Args:
-            mel: log-mel frames.
+            mel: Frames of a log-mel.
             lengths: frames (B,) of each item of a padded batch; what lies beyond is set to zero
                 between the stages, so that an item's samples are those it would have alone.
         """

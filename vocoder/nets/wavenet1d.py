@@ -22,8 +22,8 @@ class WaveNet1d(nn.Module):
     Args:
         channels: residual channels C.
         n_cond: channels of the conditioning.
-        dilations: in columns, one a layer.
-        kernel_size: of the dilated convolutions, odd.
+        dilations: Dilations in columns, one a layer.
+        kernel_size: Kernel size of the dilated convolutions, which is odd.
         scale: factor of what each layer hands to the next.
         whole_last: the last layer has a residual half as the others do. Nothing depends on it, but
             FloWaveNet's checkpoints hold it.
@@ -59,7 +59,7 @@ class WaveNet1d(nn.Module):
 
         Args:
             h: features of the input.
-            cond: conditioning.
+            cond: Conditioning of the layers.
             mask: (B, 1, T), false beyond the end of each item of a padded batch, or None.
         """
         skips = torch.zeros_like(h)
@@ -76,8 +76,8 @@ class GatedLayer1d(nn.Module):
 
     Args:
         channels: residual channels C.
-        kernel_size: odd.
-        dilation: in columns.
+        kernel_size: Kernel size, which is odd.
+        dilation: Dilation in columns.
         residual: make a residual too, and not the skip alone.
     """
 
@@ -123,7 +123,7 @@ class Conditioned:
             after parameter.
         n_params: parameters of each element.
         cond: (B, n_cond, T).
-        mask: see `WaveNet1d`.
+        mask: Which columns there are; see `WaveNet1d`.
     """
 
     net: Callable[[Tensor, Tensor, Tensor | None], Tensor]

@@ -43,7 +43,7 @@ class WaveNet2d(nn.Module):
         n_layers: layers L; layer l has the width dilation 2^l.
         n_layers_per_cycle: layer l has the height dilation 2^(l mod n_layers_per_cycle).
         residual: how a layer's output joins its input.
-        causal: see no column to the right either, instead of as many as to the left.
+        causal: Whether to see no column to the right either, instead of as many as to the left.
     """
 
     def __init__(
@@ -106,7 +106,7 @@ class Head(nn.Module):
     """1 × 1 projection of the skips to the parameters of the elementwise transform.
 
     Args:
-        channels: C.
+        channels: Number of channels C.
         n_params: output channels n.
         scaled: multiply each output by exp(3 · scale), a learned factor per channel, and start
             with small random weights (the NanoFlow repository); otherwise start from zero.
@@ -134,9 +134,9 @@ class NetWeights:
     """The weights of a network, packed once for all flows that share it.
 
     Args:
-        layers: see `SharedWeights`.
+        layers: Weights of the layers; see `SharedWeights`.
         front_weight: (C,), of the 1 × 1 convolution from one channel to h_0.
-        front_bias: (C,).
+        front_bias: Bias (C,) of that convolution.
         dilations: along rows and along columns, one pair a layer.
         scale: factor of every layer's h_next.
         causal: no layer sees a column to the right.
@@ -188,7 +188,7 @@ class Estimator:
     """What one flow step calls: the network, on rows in visiting order.
 
     Args:
-        weights: those of the flow.
+        weights: Weights of the flow.
         mask: (B, 1, W, 1), false beyond the end of each item of a padded batch, or None.
     """
 

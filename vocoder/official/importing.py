@@ -35,17 +35,17 @@ def import_official(
     """Build the model that a published state dict describes.
 
     Args:
-        state_dict: as the published training code saves it. A leading `module.` is dropped, and so
-            is a stray `h_cache`; weights may be weight-normed in the old or the new way, or folded,
-            and in half precision.
-        config: the published JSON (of an image model `hparams.json`), its section for the model, or
+        state_dict: The tensors by name, as the published training code saves them. A leading
+            `module.` is dropped, and so is a stray `h_cache`; weights may be weight-normed in the
+            old or the new way, or folded, and in half precision.
+        config: The published JSON (of an image model `hparams.json`), its section for the model, or
             the constructor arguments. WaveGlow and FloWaveNet need none.
 
     Returns:
         A model in eval mode; `inverse` and `forward` agree with the published code's.
 
     Raises:
-        VocoderError: the tensors do not fit the configuration.
+        VocoderError: The tensors do not fit the configuration.
     """
     state = _normalised(state_dict)
     return _build(_family(state), state, config or {})

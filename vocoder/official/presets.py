@@ -28,7 +28,7 @@ def preset_of(config: Mapping[str, Any], usual: str, model_config: VoiceConfig) 
     Args:
         config: the JSON; its section `data_config` tells what differs from the usual.
         usual: name of the preset that the code base trains on.
-        model_config: of the voice.
+        model_config: Configuration of the voice.
 
     Raises:
         VocoderError: the section makes no sense.

@@ -50,9 +50,9 @@ class Translation:
         way, in the new one, or folded; then the weight is both direction and magnitude.
 
         Args:
-            ours: our layer.
+            ours: Name of our layer.
             theirs: the published ones; if one is missing, none is moved.
-            convert: of the directions and magnitudes.
+            convert: Conversion of the directions and magnitudes.
         """
         layers = [self._layer(name) for name in theirs]
         names = ("parametrizations.weight.original0", "parametrizations.weight.original1", "bias")

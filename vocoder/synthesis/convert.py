@@ -24,8 +24,8 @@ def convert_files(
     All are read and converted before the first is written, so that a bad one leaves nothing behind.
 
     Args:
-        sources: mel files.
-        outputs: see `mel_files.write_mel`.
+        sources: The mel files to convert.
+        outputs: The files to write, one for each source; see `write_mel`.
         origin: what the mels were made with; None is what each says of itself.
         target: the preset wanted.
 

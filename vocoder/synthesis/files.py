@@ -57,11 +57,11 @@ def synthesize_files(
     Griffin-Lim takes every mel by its own preset.
 
     Args:
-        voice: the voice.
-        sources: see `collect_sources`.
+        voice: The voice that speaks.
+        sources: What to speak, as `collect_sources` returns it.
         outputs: a WAV path or an open binary file for each source.
         preset: what all mels are made with, whatever they say.
-        temperature: see `Vocoder.synthesize`.
+        temperature: Standard deviation of the noise, as `Vocoder.synthesize` takes it.
         seed: the same for every file, so that a file's audio does not depend on its neighbours.
         batch_size: utterances spoken at once; with more than one they go in order of length.
         refine: see `Vocoder.synthesize`.

@@ -18,8 +18,8 @@ class Report:
     """What a run did.
 
     Attributes:
-        n_files: utterances written.
-        audio_seconds: their duration.
+        n_files: Number of utterances that were written.
+        audio_seconds: Duration of the utterances in seconds.
         compute_seconds: time spent between a mel or audio in memory and its speech in memory;
             reading, checking and writing files is left out.
         clipped: samples clipped, of each output that has any.
@@ -45,9 +45,9 @@ def plan_outputs(
     or has no suffix. Otherwise it is a file, for one source only.
 
     Args:
-        sources: see `collect_sources`.
+        sources: What to speak, as `collect_sources` returns it.
         out: a file or a folder.
-        suffixes: of the files that can be written; the first is for those in a folder.
+        suffixes: Suffixes of the files that can be written; the first is for those in a folder.
 
     Raises:
         VocoderError: `out` is neither such a file nor a folder, two sources would go to the same

@@ -26,7 +26,7 @@ class Source:
 
     Attributes:
         path: a mel file or an audio file; None for a `.npy` array that came on standard input.
-        name: where its audio goes below the output folder, without a suffix.
+        name: Path of its audio below the output folder, without a suffix.
         data: what came on standard input.
     """
 

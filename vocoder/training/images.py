@@ -31,7 +31,7 @@ class ImageTask(Task[ImageFlow]):
 
     Args:
         recipe: the model to train, on which images, and how to train it.
-        path: where the images are; None where they come with a library.
+        path: Path of the images; None where they come with a library.
 
     Raises:
         VocoderError: the images are not there, or do not fit the recipe.

@@ -32,7 +32,7 @@ class Learner:
 
     Args:
         recipe: the model to train, and how to train it.
-        task: where the loss comes from.
+        task: The task that gives the loss.
         group: the processes that share each batch.
         initialise: let the layers that start from data do so; false if weights are loaded next.
 

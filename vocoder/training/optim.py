@@ -43,7 +43,7 @@ def precision(name: str, device: torch.device) -> torch.dtype:
 
     Args:
         name: "float32", "bf16", "fp16", or "auto": bf16 on a GPU that computes in it, else float32.
-        device: where the model is trained.
+        device: Device on which the model is trained.
 
     Raises:
         VocoderError: fp16 on a CPU.

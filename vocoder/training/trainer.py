@@ -43,24 +43,24 @@ class Trainer:
     A trainer is complete when it is built, and holds its folder until `fit` or `close`.
 
     Args:
-        recipe: the model to train, and how to train it. Where it differs from that of a run which
+        recipe: The model to train, and how to train it. Where it differs from that of a run which
             is resumed, the settings change from there on; see `recipe_to_resume`.
-        data: of a voice, a folder that `vocoder preprocess` made; of images, their folder or file,
-            None for those that need none.
-        run_dir: the run's folder; made if need be.
-        resume: continue from the newest usable checkpoint in `run_dir`, if there is one.
-        device: where to train, such as "cuda"; by default the GPU if there is one.
-        init_from: a checkpoint whose weights a new run starts from.
+        data: The data to train on: for a voice, a folder that `vocoder preprocess` made; for
+            images, their folder or file, or None for those that need none.
+        run_dir: Folder of the run, which is made if need be.
+        resume: Whether to continue from the newest usable checkpoint in `run_dir`, if there is one.
+        device: The device to train on, such as "cuda"; None is the GPU if there is one.
+        init_from: A checkpoint whose weights a new run starts from.
 
     Raises:
-        VocoderError: the data, the device or the folder does not fit the recipe. The folder is then
+        VocoderError: The data, the device or the folder does not fit the recipe. The folder is then
             as it was.
 
     Attributes:
-        learner: the model with its averaged weights and optimiser.
-        best: the highest score so far, see `Score.value`.
-        metrics: figures of the latest evaluation.
-        changes: what was changed of the recipe, and at which steps.
+        learner: The model with its averaged weights and optimiser.
+        best: The highest score so far; see `Score.value`.
+        metrics: Figures of the latest evaluation.
+        changes: What was changed of the recipe, and at which steps.
     """
 
     def __init__(
@@ -107,7 +107,7 @@ class Trainer:
         """Train until the recipe's last step, or until SIGTERM or Ctrl-C; return the checkpoint.
 
         Raises:
-            VocoderError: the training diverged, or memory does not suffice.
+            VocoderError: The training diverged, or memory does not suffice.
         """
         with self, stop_requests() as stop:
             if self.step >= self.config.steps:
@@ -129,10 +129,10 @@ class Trainer:
         """Do one optimiser step.
 
         Args:
-            batch: what `Task.batch` gave, on the device of the model.
+            batch: What `Task.batch` gave, on the device of the model.
 
         Raises:
-            VocoderError: the training has diverged, or memory does not suffice.
+            VocoderError: The training has diverged, or memory does not suffice.
         """
         with enough_memory(
             f"a step of {self.config.batch_size} {self.task.examples}",
@@ -154,8 +154,8 @@ class Trainer:
         """Restore what `state_dict` gave.
 
         Args:
-            state: what `state_dict` gave.
-            averaged: the weights that were stored beside it, see `Learner.load_state_dict`.
+            state: What `state_dict` gave.
+            averaged: The weights that were stored beside it, see `Learner.load_state_dict`.
         """
         self.learner.load_state_dict(state, averaged)
         self.best = state.values["best"]

@@ -32,10 +32,10 @@ class Denoiser:
     """Subtracts the spectrum of a voice's own bias, frame by frame, and keeps the phases.
 
     Args:
-        voice: heard once, at temperature 0.
+        voice: The voice, which is heard once at temperature 0.
 
     Attributes:
-        bias: magnitudes (K,) of the voice's bias, for frames of 1024 samples under a Hann window.
+        bias: Magnitudes (K,) of the voice's bias, for frames of 1024 samples under a Hann window.
             Zeros for Griffin-Lim, which knows no temperature and adds nothing of its own.
         sample_rate: Hz, of all audio that this denoiser can serve.
     """

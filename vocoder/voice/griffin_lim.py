@@ -19,8 +19,8 @@ class GriffinLimVocoder(Vocoder):
     """The untrained baseline, for any preset: phases found by Griffin-Lim iterations.
 
     Args:
-        preset: a preset or its name.
-        n_iter: iterations.
+        preset: The preset or its name.
+        n_iter: Number of iterations.
         device: None is a GPU where there is one.
         dtype: None is float32; the phases are always found in float32.
     """

@@ -27,7 +27,7 @@ def load(
     """Load a voice.
 
     Args:
-        path_or_name: a checkpoint file, a run folder, the name of a shipped voice, or "griffin-lim"
+        path_or_name: A checkpoint file, a run folder, the name of a shipped voice, or "griffin-lim"
             (for the preset tacotron2-22k; `GriffinLimVocoder` takes any). None is the default
             voice: the better of the shipped one and Griffin-Lim on held-out sentences.
         device: "cpu", "cuda", "cuda:1", …; None is a GPU where there is one.
@@ -35,13 +35,13 @@ def load(
             operands with float32 sums for "triton", float32 for all others.
         backend: "reference", "cpu", "triton" or "auto"; None is what `kernels.use` or the variable
             VOCODER_BACKEND asks for, and else "auto", the fastest that can run.
-        memory: bytes that a synthesis on the CPU plans with, beside the voice, its mels and audio;
+        memory: Bytes that a synthesis on the CPU plans with, beside the voice, its mels and audio;
             None is 2 GiB. Long utterances have no seam for it. Only the "cpu" backend plans;
             Griffin-Lim takes neither this nor a backend.
 
     Raises:
-        VocoderError: there is no such voice, device or dtype, or the file is not a voice.
-        BackendError: the backend that was asked for cannot run here.
+        VocoderError: There is no such voice, device or dtype, or the file is not a voice.
+        BackendError: The backend that was asked for cannot run here.
     """
     if path_or_name is None:
         path_or_name, _ = default_voice()

@@ -15,7 +15,7 @@ class Noise:
     CPU, so that every device gets the same.
 
     Args:
-        seed: of the generator.
+        seed: Seed of the generator.
     """
 
     def __init__(self, seed: int) -> None:

@@ -56,8 +56,8 @@ class ImageBatches:
 
     Args:
         images: a training split.
-        n_values: of a pixel.
-        seed: of order, augmentation and noise.
+        n_values: Number of values of a pixel.
+        seed: Seed of the order, the augmentation and the noise.
         augmentation: how the images are varied.
     """
 
@@ -83,8 +83,8 @@ class ImageBatches:
         Args:
             step: the optimiser step, counted from 0.
             batch_size: images of all processes together; a multiple of `n_ranks`.
-            rank: this process.
-            n_ranks: all processes.
+            rank: Number of this process.
+            n_ranks: Number of all processes.
         """
         share = batch_size // n_ranks
         first = step * batch_size + rank * share

@@ -40,7 +40,7 @@ def dequantise(pixels: Tensor, n_values: int, generator: torch.Generator | None 
     Args:
         pixels: uint8 of any shape, 0 to `n_values` - 1; left as they are.
         n_values: how many values a pixel can have.
-        generator: of the noise, on the device of the pixels.
+        generator: Generator of the noise, on the device of the pixels.
 
     Returns:
         float32 in [-0.5, 0.5). A density p of it and one P of the pixels, both in nats, have

@@ -54,7 +54,7 @@ class ImageDescription:
         """Open the data set again, split as it was.
 
         Args:
-            path: where it is; None where it comes with a library.
+            path: Path of the images; None where they come with a library.
 
         Raises:
             VocoderError: the images there are of another shape, variant or number of values, or

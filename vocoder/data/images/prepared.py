@@ -60,8 +60,8 @@ def prepare_images(
         dataset: the name of a reader.
         source: the original file or folder.
         out: the folder to make; one that is prepared already is refused.
-        side: for "image_folder" alone: crop each image to its central square and scale that to
-            this side.
+        side: Side in pixels to which the central square of each image is scaled, for "image_folder"
+            alone.
 
     Raises:
         VocoderError: there is no such data set, its files are not whole, or `out` is prepared.

@@ -44,7 +44,7 @@ def register_images(*names: str) -> Callable[[R], R]:
     """Decorator of a reader: make it known by each of `names`.
 
     Raises:
-        ConfigError: a name is taken.
+        ConfigError: A name is taken.
     """
 
     def register(reader: R) -> R:

@@ -61,13 +61,13 @@ class ImageSet:
     Training sees `train`, model selection `validation`, and `test` is for the final figure alone.
 
     Args:
-        name: of the reader.
+        name: Name of the reader.
         variant: which of several data sets that share a name; figures of two are not comparable.
         n_values: how many values a pixel can have, 0 to `n_values` - 1.
         train: (N, C, H, W), like the others.
         validation: carved out of the original training images by a seed, in random order, so that
             the first of them stand for all.
-        test: as the data set has it.
+        test: The test images, as the data set has them.
         fingerprint: sha256 of all pixels and shapes as they are read: before padding, and
             whatever the validation split.
     """
@@ -106,7 +106,7 @@ def open_images(
         path: the original file or folder, or one made by `prepare_images`; None where the data set
             comes with a library.
         n_validation: training images to hold out for model selection.
-        seed: of the choice of them; the test images never depend on it.
+        seed: Seed of the choice of validation images; the test images never depend on it.
         side: pad both sides of each image with zeros to this length; 0 leaves them.
 
     Raises:

@@ -40,7 +40,7 @@ class Crops:
     Args:
         corpus: a preprocessed corpus.
         segment_length: samples per crop N.
-        seed: of order and positions.
+        seed: Seed of order and positions.
         context: frames before and after a crop that come along.
     """
 
@@ -84,8 +84,8 @@ class Crops:
         Args:
             step: the optimiser step.
             batch_size: crops of all processes together; a multiple of `n_ranks`.
-            rank: this process.
-            n_ranks: all processes.
+            rank: Number of this process.
+            n_ranks: Number of all processes.
         """
         share = batch_size // n_ranks
         first = step * batch_size + rank * share

@@ -86,7 +86,7 @@ def find_epochs(audio: npt.ArrayLike, sample_rate: int, pitch: PitchRange) -> Ep
 
     Args:
         audio: one recording (N,), full scale 1.
-        sample_rate: of the audio, in Hz.
+        sample_rate: Sample rate of the audio, in Hz.
         pitch: the range to look in.
 
     Raises:

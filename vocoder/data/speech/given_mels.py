@@ -33,8 +33,8 @@ def pair_mels(listing: Listing, source: Path, folder: Path) -> Listing:
     becomes a problem of the listing.
 
     Args:
-        listing: the clips.
-        source: where their recordings are.
+        listing: The clips of the source.
+        source: Folder of their recordings.
         folder: searched with all folders below it, hidden ones left out.
 
     Raises:
@@ -74,7 +74,7 @@ def read_given_mel(path: Path, preset: MelPreset, recorded: Callable[[], Tensor]
     (F, M) is turned round; which way a square one lies, the recording tells.
 
     Args:
-        path: the file.
+        path: Path of the file.
         preset: what the mel is wanted in.
         recorded: returns the recording's own mel (M, F) by `preset`.
 

@@ -19,8 +19,8 @@ def split_by_lists(listing: Listing, source: Path, lists: Mapping[Split, Path]) 
     """Give the clips that a list names its split, and all others to the training.
 
     Args:
-        listing: the clips.
-        source: where their recordings are.
+        listing: The clips of the source.
+        source: Folder of their recordings.
         lists: a text file for each split but the training.
 
     Raises:

@@ -146,8 +146,8 @@ def dithered(samples: npt.NDArray[np.int16], seed: int, identity: str) -> npt.ND
 
     Args:
         samples: (N,), full scale 32768.
-        seed: of the noise.
-        identity: of the clip; each gets its own noise, whatever others there are.
+        seed: Seed of the noise.
+        identity: Identity of the clip; each gets its own noise, whatever others there are.
     """
     digest = hashlib.sha256(identity.encode("utf-8", "surrogateescape")).digest()
     random = np.random.default_rng([seed, int.from_bytes(digest, "big")])

@@ -105,7 +105,7 @@ def preprocess(
         epochs: the range in which to look for the closures of the vocal folds, to store them beside
             the audio; None stores none.
         dither: add noise of half a step of 16 bits to the audio, which is then stored as float32.
-        seed: of the split, where it is random, and of the dither.
+        seed: Seed of the split, where it is random, and of the dither.
         n_jobs: processes; None: as many as there are cores and the work is worth.
         strict: stop at the first file that cannot be used, instead of leaving it out.
 

@@ -49,7 +49,7 @@ def register_dataset(name: str) -> Callable[[R], R]:
     """Decorator of a reader: make it known to `vocoder preprocess` as `name`.
 
     Raises:
-        ConfigError: the name is taken.
+        ConfigError: The name is taken.
     """
 
     def register(reader: R) -> R:

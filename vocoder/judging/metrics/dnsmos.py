@@ -33,7 +33,7 @@ def dnsmos_overall(audio: npt.ArrayLike, sample_rate: int) -> float:
 
     Args:
         audio: (N,), full scale 1; what goes beyond is clipped, as in a WAV file.
-        sample_rate: of the audio, in Hz; resampled to 16 kHz.
+        sample_rate: Sample rate of the audio, in Hz; resampled to 16 kHz.
 
     Raises:
         VocoderError: it holds nothing or NaN, or speechmos is not installed.

@@ -19,8 +19,8 @@ def checked_audio(name: str, audio: npt.ArrayLike, sample_rate: int) -> npt.NDAr
 
     Args:
         name: what to call it in messages.
-        audio: (N,).
-        sample_rate: of the audio, in Hz.
+        audio: Audio (N,) to look at.
+        sample_rate: Sample rate of the audio, in Hz.
 
     Raises:
         VocoderError: it has another shape, holds nothing or NaN, or has no rate.

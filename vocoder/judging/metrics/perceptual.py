@@ -17,9 +17,9 @@ def stoi(reference: npt.ArrayLike, estimate: npt.ArrayLike, sample_rate: int) ->
     """Return the short-time objective intelligibility, about 0 to 1 (Taal et al., 2011).
 
     Args:
-        reference: (N,).
+        reference: Reference audio (N,).
         estimate: (N,); the longer is cut to the shorter where they differ by up to 0.1 s.
-        sample_rate: of both, in Hz.
+        sample_rate: Sample rate of both, in Hz.
 
     Raises:
         VocoderError: they do not fit each other, or pystoi is not installed.
@@ -40,9 +40,9 @@ def pesq(reference: npt.ArrayLike, estimate: npt.ArrayLike, sample_rate: int) ->
     """Return the wide-band perceptual quality, 1.0 to 4.64 (ITU-T P.862.2), at 16 kHz.
 
     Args:
-        reference: (N,).
+        reference: Reference audio (N,).
         estimate: (N,); the longer is cut to the shorter where they differ by up to 0.1 s.
-        sample_rate: of both, in Hz; resampled to 16 kHz.
+        sample_rate: Sample rate of both, in Hz; resampled to 16 kHz.
 
     Raises:
         VocoderError: they do not fit each other, or pesq is not installed.

@@ -27,9 +27,9 @@ def f0_rmse(reference: npt.ArrayLike, estimate: npt.ArrayLike, sample_rate: int)
     Over frames of 10 ms that are voiced in both; a tracked pitch has steps of 10 cents.
 
     Args:
-        reference: (N,).
+        reference: Reference audio (N,).
         estimate: (N,); the longer is cut to the shorter where they differ by up to 0.1 s.
-        sample_rate: of both, in Hz.
+        sample_rate: Sample rate of both, in Hz.
 
     Raises:
         VocoderError: they do not fit each other.
@@ -49,9 +49,9 @@ def voicing_f1(reference: npt.ArrayLike, estimate: npt.ArrayLike, sample_rate: i
     It is 2·hits / (2·hits + missed + false), and 1 if nothing is voiced in either.
 
     Args:
-        reference: (N,).
+        reference: Reference audio (N,).
         estimate: (N,); the longer is cut to the shorter where they differ by up to 0.1 s.
-        sample_rate: of both, in Hz.
+        sample_rate: Sample rate of both, in Hz.
 
     Raises:
         VocoderError: they do not fit each other.

@@ -29,9 +29,9 @@ def log_spectral_distance(
     digital silence between words does not count for everything.
 
     Args:
-        reference: (N,).
+        reference: Reference audio (N,).
         estimate: (N,); the longer is cut to the shorter where they differ by up to 0.1 s.
-        sample_rate: of both, in Hz.
+        sample_rate: Sample rate of both, in Hz.
 
     Raises:
         VocoderError: they do not fit each other, or hold nothing or NaN.
@@ -52,10 +52,10 @@ def mel_distance(
     """Return the mean absolute difference of the mel-spectrograms, in the preset's unit (nats).
 
     Args:
-        reference: (N,).
+        reference: Reference audio (N,).
         estimate: (N,); the longer is cut to the shorter where they differ by up to 0.1 s.
-        sample_rate: of both, in Hz; the preset's.
-        preset: whose mels are compared.
+        sample_rate: Sample rate of both, in Hz; the preset's.
+        preset: Preset of the mels that are compared.
 
     Raises:
         VocoderError: they do not fit each other or the preset, or hold nothing or NaN.
@@ -83,9 +83,9 @@ def mel_cepstral_distortion(
     Floored as `log_spectral_distance` is.
 
     Args:
-        reference: (N,).
+        reference: Reference audio (N,).
         estimate: (N,); the longer is cut to the shorter where they differ by up to 0.1 s.
-        sample_rate: of both, in Hz.
+        sample_rate: Sample rate of both, in Hz.
 
     Raises:
         VocoderError: they do not fit each other, or hold nothing or NaN.

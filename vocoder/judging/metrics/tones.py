@@ -31,8 +31,8 @@ def tone_levels(
     geometric mean of the powers of four bands of that width beside it.
 
     Args:
-        audio: (N,).
-        sample_rate: in Hz.
+        audio: Audio (N,) to look at.
+        sample_rate: Sample rate in Hz.
         n_height: H, rows that a flow folds its audio into; 3 or more.
 
     Returns:
@@ -57,9 +57,9 @@ def tone_bias(
     averaged over the lines as powers, so that one strong line shows.
 
     Args:
-        reference: (N,).
+        reference: Reference audio (N,).
         estimate: (N,); the longer is cut to the shorter where they differ by up to 0.1 s.
-        sample_rate: of both, in Hz.
+        sample_rate: Sample rate of both, in Hz.
         n_height: H, rows that the flow folds its audio into; 3 or more.
 
     Raises:

@@ -40,7 +40,7 @@ def render_report(comparison: Comparison, examples: Sequence[Example]) -> str:
     """Return the page as HTML.
 
     Args:
-        comparison: its figures.
+        comparison: The figures to show.
         examples: the clips that get pictures and sound, in this order.
     """
     style = (_FOLDER / "page.css").read_text(encoding="utf-8")

@@ -22,8 +22,8 @@ def spectrogram_png(
     """Return a PNG of the power spectrum, 0 Hz at the bottom and rate/2 at the top.
 
     Args:
-        audio: (N,).
-        sample_rate: in Hz.
+        audio: Audio (N,) to look at.
+        sample_rate: Sample rate in Hz.
         reference: (N,); its loudest bin is the brightest colour, so that pictures compare.
     """
     power = _power(audio, sample_rate)

@@ -15,11 +15,11 @@ class Call:
 
     Args:
         device: "cpu", "cuda", ...
-        capability: of a CUDA device, such as (9, 0).
-        dtype: of h.
-        channels: C.
+        capability: Compute capability of a CUDA device, such as (9, 0).
+        dtype: Type of h.
+        channels: Number of channels C.
         n_mels: M, or 0 where the conditioning comes projected.
-        n_outputs: n.
+        n_outputs: Number n of outputs.
         d_h: dilation along rows.
         queued: there are past rows.
         has_triton: Triton can be imported.

@@ -177,7 +177,7 @@ class _Convolution:
         factors: (P, 3, C, 2C) for the P products of a tile and the three taps along the rows.
         h: the items (B, H, W, C).
         past: (B, 2 · d_h, W, C), the rows above them, or None.
-        causal: see no column to the right.
+        causal: Whether to see no column to the right.
 
     Attributes:
         blocks: the rows to ask for, in this order.

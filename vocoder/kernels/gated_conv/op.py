@@ -53,11 +53,11 @@ class SharedWeights:
     """What the flows that share a layer have in common, packed once for all of them.
 
     Args:
-        conv: see `GatedConvWeights`, as are bias, cond, res and res_bias.
-        bias: without a flow's shift.
+        conv: Matrices of the convolution; all but the skips are as in `GatedConvWeights`.
+        bias: Bias of the convolution and of the conditioning, without a flow's shift.
         cond: the projection of the conditioning.
         res: the residual half of the 1 × 1 convolution.
-        res_bias: its bias.
+        res_bias: Bias of the residual half.
         skip: (C, C), the skip half of the 1 × 1 convolution.
         skip_bias: (C,), its bias.
     """
@@ -113,8 +113,8 @@ def pack_gated_conv(
         bias: (2C,), of `conv` and of `cond` together.
         cond: (2C, M, 1, 1).
         res_skip: (2C, C, 1, 1), the residual half first.
-        res_skip_bias: (2C,).
-        last: leave the residual half out.
+        res_skip_bias: Bias (2C,) of `res_skip`.
+        last: Whether to leave the residual half out.
     """
     C = conv.shape[1]
     matrix, constant = res_skip[:, :, 0, 0].t(), wide(res_skip_bias)
@@ -171,22 +171,23 @@ def gated_conv2d(
     Args:
         h: (B, H, W, C).
         cond: (B, H, W, M) where `w.cond` is set, otherwise (B, H, W, 2C).
-        w: packed weights.
-        dilation: along rows (d_h) and along columns (d_w).
-        scale: factor of h_next, such as √½.
-        causal: see no column to the right.
+        w: The packed weights of the layer.
+        dilation: Dilation along rows (d_h) and along columns (d_w).
+        scale: Factor of h_next, such as √½.
+        causal: Whether to see no column to the right.
         past: (B, 2 · d_h, W, C), the rows above the first; None: zeros. With it a queue of rows
             feeds one row at a time.
-        recompute: keep no pre-activation for the backward pass, but compute it again; a third more
-            arithmetic for a third of the memory. The reference leaves that to checkpointing.
+        recompute: Whether to keep no pre-activation for the backward pass, but compute it again; a
+            third more arithmetic for a third of the memory. The reference leaves that to
+            checkpointing.
 
     Returns:
         h_next (B, H, W, C), of h's type, or None where `w.res` is; and y (B, H, W, n), of
         `w.out`'s type. The sum of y over the layers and its constant are the caller's.
 
     Raises:
-        VocoderError: shapes, types or devices that do not fit; the line names the argument.
-        BackendError: the backend that was asked for cannot compute this call.
+        VocoderError: Shapes, types or devices that do not fit; the line names the argument.
+        BackendError: The backend that was asked for cannot compute this call.
     """
     device = h.device.type
     if torch.is_autocast_enabled(device):

@@ -36,8 +36,9 @@ def choose_tiles(capability: tuple[int, int], channels: int) -> Tiles:
     """Return the tiles; a static table, since tuning while running breaks capture.
 
     Args:
-        capability: of the card; what is neither 8.0 nor 9.0 gets the tiles that fit every card.
-        channels: C.
+        capability: Compute capability of the card; what is neither 8.0 nor 9.0 gets the tiles that
+            fit every card.
+        channels: Number of channels C.
     """
     big = capability in ((8, 0), (9, 0))  # shared memory for 64 channels in three stages
     step = 64 if big else 32

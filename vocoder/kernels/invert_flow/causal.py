@@ -25,7 +25,8 @@ class CausalInverter:
     """The inverse of a causal voice's flows, packed once and then used for every utterance.
 
     Args:
-        flows: In forward order, all of one size; the tensors that they share are packed once.
+        flows: The flows in forward order, all of one size; the tensors that they share are packed
+            once.
         memory: The bytes that an utterance may take; None is as many as it wants.
 
     Raises:

@@ -33,7 +33,8 @@ class CpuInverter:
     """The inverse of symmetric flows on a CPU, packed once and then used for every utterance.
 
     Args:
-        flows: In forward order, all of one size; the tensors that they share are packed once.
+        flows: The flows in forward order, all of one size; the tensors that they share are packed
+            once.
         memory: The bytes to plan with, beside z, the weights and the mels; None is as many as the
             fastest plan takes.
     """
@@ -109,7 +110,7 @@ def cpu_inverter(
     """Return the CPU's inverter of symmetric or of causal flows.
 
     Args:
-        flows: In forward order, all of one size.
+        flows: The flows in forward order, all of one size.
         memory: The bytes that an inversion may take; None is as many as it wants.
 
     Raises:
@@ -158,8 +159,8 @@ class _Conditioning:
         """Return (m, B · blocks · d · 2C) for natural row `visit` from column `lo` on.
 
         Args:
-            shared: the layer.
-            visit: the row.
+            shared: Weights of the layer.
+            visit: Natural row to project.
             lo: the first column.
             shape: blocks, m and d.
             out: one-dimensional, what the result is a part of.

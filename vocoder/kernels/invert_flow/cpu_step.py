@@ -23,9 +23,9 @@ class Window:
     """The columns [lo, hi) of one row.
 
     Args:
-        row: of the network, counted from 0.
+        row: Row of the network, counted from 0.
         step: the row among those of all flows.
-        lo: first column.
+        lo: First column of the window.
         hi: one past the last.
         origin: column at which the queues of this tile and flow start.
     """
@@ -45,7 +45,7 @@ class Queue:
     takes the slot of the oldest.
 
     Args:
-        filtering: of the row.
+        filtering: Filtering of the row.
         dilation: along rows and along columns.
         width: columns that it has room for.
         like: a tensor (B, ..., C) of the type wanted.
@@ -76,9 +76,9 @@ class Queue:
         Args:
             row: counted from 0; the rows above are zero.
             h: (B, columns, C), with the neighbours that the filter reaches on both sides.
-            column: of h, at which the blocks start.
-            blocks: of the queue, that the columns become.
-            scratch: see `Filtering.bind`.
+            column: Column of h at which the blocks start.
+            blocks: Blocks of the queue that the columns become.
+            scratch: Memory to work in, as `Filtering.bind` takes it.
         """
         ring = self.rings[row % self.d_h][:, :, blocks.start : blocks.stop]
         B, C = h.shape[0], h.shape[2]
@@ -115,8 +115,8 @@ class Workspace:
     """Buffers that every layer's step overwrites.
 
     Args:
-        n_products: of all tiles of a row, or what a transform needs, whichever is more.
-        n_columns: of all items.
+        n_products: Products of all tiles of a row, or what a transform needs, whichever is more.
+        n_columns: Number of columns of all items.
         like: a tensor (..., C) of the type wanted.
     """
 
@@ -154,14 +154,14 @@ class LayerStep:
     """A layer's step on the rows of one kind: its views of the buffers, for every flow.
 
     Args:
-        queue: of the layer.
-        window: of the row.
+        queue: Queue of the layer.
+        window: Window of the row.
         left: columns to the left of the window that go into the queue as well.
         n: columns of the window that the layer computes.
         h: (B, columns, C), the layers' inputs of one row, each layer's in the place of the last's.
         margin: column of h at which the window starts.
         params: (B, columns, 2), (log_s, t) from the window's start on.
-        workspace: to compute in.
+        workspace: Memory to compute in.
         last: the layer has no residual.
     """
 

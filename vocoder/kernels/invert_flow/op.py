@@ -133,7 +133,7 @@ def invert_flow(
         cond: what the layers are conditioned on, rows in natural order, of the operands' type:
             one mel (B, H, W, M) for all layers where they have a `cond` matrix, otherwise one
             projected (B, H, W, 2C) for each of the L layers, without the bias.
-        weights: the flow.
+        weights: Weights of the flow.
         lengths: columns of each item of a padded batch. An item comes out as it would alone, bit
             for bit where the tiles are the same, whatever z and cond hold beyond its end; x is
             zero there.
@@ -168,7 +168,7 @@ class ReferenceInverter:
     """The inverse that defines all others: `invert_flow_reference`, flow after flow.
 
     Args:
-        flows: In forward order.
+        flows: The flows in forward order.
     """
 
     def __init__(self, flows: Sequence[FlowWeights]) -> None:
@@ -279,10 +279,10 @@ class Call:
 
     Args:
         device: "cpu", "cuda", ...
-        capability: of a CUDA device, such as (9, 0).
-        dtype: of the operands.
-        z_dtype: of z.
-        channels: C.
+        capability: Compute capability of a CUDA device, such as (9, 0).
+        dtype: Type of the operands.
+        z_dtype: Type of z.
+        channels: Number of channels C.
         n_mels: M where the layers project a mel, otherwise 0.
         d_h: the greatest dilation along rows.
         has_triton: Triton can be imported.

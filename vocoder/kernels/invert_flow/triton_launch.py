@@ -34,7 +34,7 @@ def layer_arguments(
     """Return what every kernel of a layer takes, by the names of its parameters.
 
     Args:
-        flow: The flow.
+        flow: The flow to run.
         index: The number of the layer.
         cond: The conditioning of the layer.
         next_queue: The input rows of the layer after it, or None.
@@ -68,10 +68,10 @@ class Opener:
     """Makes a flow's rows of x and runs layer 0 on them.
 
     Args:
-        flow: The flow.
+        flow: The flow to run.
         z: What it maps, (B, H, W).
         x: What it maps to, (B, H, W).
-        arguments: Those of layer 0, see `layer_arguments`.
+        arguments: The arguments of layer 0; see `layer_arguments`.
     """
 
     def __init__(self, flow: FlowWeights, z: Tensor, x: Tensor, arguments: dict[str, Any]) -> None:
@@ -135,9 +135,9 @@ class Layer:
     Args:
         conv: The matrix (9, C, 2C) of its convolution.
         visits: The natural row of each row of the network.
-        queue: Its input rows.
-        partial: Where what was looked ahead waits, (B, W, 2C), or None.
-        arguments: See `layer_arguments`.
+        queue: Input rows of the layer.
+        partial: Memory (B, W, 2C) for what was looked ahead, or None.
+        arguments: The arguments of the layer; see `layer_arguments`.
         tile: How its rows are cut.
         beside: The stream to look ahead on; None is the current one.
     """

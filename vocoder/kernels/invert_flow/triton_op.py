@@ -35,7 +35,7 @@ class TritonInverter:
     """The inverse of a voice's flows on a GPU, by one CUDA graph for each batch size and width.
 
     Args:
-        flows: In forward order, with operands of 16 bits, all of one size.
+        flows: The flows in forward order, with operands of 16 bits, all of one size.
     """
 
     def __init__(self, flows: Sequence[FlowWeights]) -> None:
@@ -67,11 +67,12 @@ class Inversion:
     takes no decision by the data, so it can be captured in a CUDA graph.
 
     Args:
-        flows: in the order of their inversion; all with the same channels, layers and rows.
+        flows: The flows in the order of their inversion; all with the same channels, layers and
+            rows.
         z: (B, H, W) float32, contiguous: the noise, rows in natural order; stays as it is.
-        cond: see `invert_flow`; contiguous, and the same for all flows.
+        cond: Conditioning as `invert_flow` takes it; contiguous, and the same for all flows.
         lengths: (B,) int32, columns of each item.
-        tile: of the layers; None is that of `choose_tile` for z's card.
+        tile: Tile of the layers; None is that of `choose_tile` for z's card.
 
     Attributes:
         x: (B, H, W) float32, what a call computes.

@@ -40,7 +40,8 @@ def choose_tile(capability: tuple[int, int], channels: int, n_columns: int) -> T
     """Return the tile of a layer; a static table, since tuning while running breaks capture.
 
     Args:
-        capability: of the card; what is neither 8.0 nor 9.0 gets the tiles that fit every card.
+        capability: Compute capability of the card; what is neither 8.0 nor 9.0 gets the tiles that
+            fit every card.
         channels: C, 64 or 128.
         n_columns: B · W.
     """

@@ -64,9 +64,9 @@ class ImageFlow(FlowModel):
     """A multi-scale flow over images of one size.
 
     Args:
-        config: the sizes.
-        steps: the bijections of each level.
-        priors: of what leaves each level; `flows/multiscale.py` says what a prior is.
+        config: Sizes of the model.
+        steps: The bijections of each level.
+        priors: Priors of what leaves each level; `flows/multiscale.py` says what a prior is.
     """
 
     config: ImageFlowConfig

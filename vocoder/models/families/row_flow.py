@@ -85,12 +85,12 @@ class RowFlow(VoiceModel):
     """K row-autoregressive flows over a folded waveform.
 
     Args:
-        config: the sizes.
-        n_nets: estimators; K, or 1 that all flows share.
-        n_heads: projections from an estimator to the transform's parameters; K, or 1.
-        residual: how the estimator's layers join.
-        passthrough: each flow copies its first row.
-        bipartize: see `row_orders`.
+        config: Sizes of the model.
+        n_nets: Number of estimators: K, or 1 that all flows share.
+        n_heads: Number of projections from an estimator to the transform's parameters: K, or 1.
+        residual: How the estimator's layers join.
+        passthrough: Whether each flow copies its first row.
+        bipartize: Whether the later flows flip each half of the rows; see `row_orders`.
     """
 
     config: RowFlowConfig
@@ -144,9 +144,9 @@ class RowFlow(VoiceModel):
         """Map audio to noise.
 
         Args:
-            x: audio (B, N), N a multiple of `n_height`.
-            cond: mel (B, M, F), with hop · F ≥ offset + N.
-            offset: samples between the start of the first frame and that of x. A crop comes with
+            x: Audio (B, N), N a multiple of `n_height`.
+            cond: Mel (B, M, F), with hop · F ≥ offset + N.
+            offset: Samples between the start of the first frame and that of x. A crop comes with
                 the frames of `config.mel_context`, so that its conditioning is that of the whole.
 
         Returns:
@@ -187,8 +187,8 @@ class RowFlow(VoiceModel):
 
         Args:
             z: (B, N), N a multiple of `n_height` and at most hop · F.
-            cond: mel (B, M, F).
-            lengths: frames (B,) of each item of a padded batch; each item then comes out as it
+            cond: Mel (B, M, F) of the audio.
+            lengths: Frames (B,) of each item of a padded batch; each item then comes out as it
                 would alone, and what lies beyond its end is unspecified.
 
         Returns:
@@ -243,9 +243,9 @@ class RowFlow(VoiceModel):
 
         Args:
             mel: (B, M, F), of the whole utterance.
-            lo: first column; a column is `n_height` samples.
-            hi: one past the last column.
-            lengths: frames (B,) of each item of a padded batch.
+            lo: First column; a column is `n_height` samples.
+            hi: One past the last column.
+            lengths: Frames (B,) of each item of a padded batch.
 
         Returns:
             Rows (B, H, hi − lo, M) in natural order, what `invert_flow` takes.

@@ -81,9 +81,9 @@ class VoiceModel(FlowModel):
         """Map audio to noise.
 
         Args:
-            x: audio (B, N), N a multiple of `config.granule`.
-            cond: mel (B, M, F), with hop_length · F ≥ offset + N.
-            offset: samples between the start of the first frame and that of x. A crop comes with
+            x: Audio (B, N), N a multiple of `config.granule`.
+            cond: Mel (B, M, F), with hop_length · F ≥ offset + N.
+            offset: Samples between the start of the first frame and that of x. A crop comes with
                 the frames of `config.mel_context`, so that its conditioning is that of the whole.
 
         Returns:
@@ -95,9 +95,9 @@ class VoiceModel(FlowModel):
         """Map noise to audio; the exact inverse of `forward`.
 
         Args:
-            z: noise (B, N), N = hop_length · F.
-            cond: mel (B, M, F).
-            lengths: frames (B,) of each item of a padded batch; each item then comes out as it
+            z: Noise (B, N), N = hop_length · F.
+            cond: Mel (B, M, F) of the audio.
+            lengths: Frames (B,) of each item of a padded batch; each item then comes out as it
                 would alone, and what lies beyond its end is unspecified. None: all are F.
 
         Returns:
@@ -112,9 +112,9 @@ class VoiceModel(FlowModel):
         """Return the mean log-derivative of each flow step, in nats per sample, for training logs.
 
         Args:
-            x: audio (B, N).
-            cond: mel (B, M, F).
-            offset: see `forward`.
+            x: Audio (B, N) to score.
+            cond: Mel (B, M, F) of the audio.
+            offset: Offset in samples, as `forward` takes it.
         """
         _, logdet = self(x, cond, offset)
         return [(logdet / x.shape[1]).mean().item()]

@@ -109,7 +109,7 @@ def rows_to_images(batch: Mapping[str, object], side: int, where: str | Path) ->
 
     Args:
         batch: `data`, uint8 (N, 3 S S), and maybe `labels`, N whole numbers.
-        side: S.
+        side: Side S in pixels.
         where: the file's name, for messages.
 
     Raises:

@@ -37,7 +37,7 @@ def read_image_folder(folder: Path, side: int | None = None) -> Source:
     transparency is dropped.
 
     Args:
-        folder: of PNG, JPEG and other files that Pillow reads.
+        folder: Folder of PNG, JPEG and other files that Pillow reads.
         side: crop each picture to its central square and scale that to this side with Pillow's
             box filter, which averages the pixels it merges; None takes pictures as they are, and
             all must have one size.
@@ -79,7 +79,7 @@ def decode(paths: Sequence[Path], mode: str, side: int | None = None) -> Iterato
     """Decode pictures chunk by chunk, (n, C, H, W).
 
     Args:
-        paths: of the files.
+        paths: Paths of the files.
         mode: "L" (grey) or "RGB", which all are converted to.
         side: crop to the central square and scale to this; None takes them as they are.
 

@@ -42,8 +42,8 @@ def read_imagenet(folder: Path, side: int) -> Source:
     """Read the ImageNet that a folder holds, and say which of the two it is.
 
     Args:
-        folder: with train_SxS/ and valid_SxS/, or with, somewhere below it, train_data_batch_1 to
-            10 and val_data, as .npz or pickles.
+        folder: Folder with train_SxS/ and valid_SxS/, or with, somewhere below it,
+            train_data_batch_1 to 10 and val_data, as .npz or pickles.
         side: S, 32 or 64.
 
     Raises:

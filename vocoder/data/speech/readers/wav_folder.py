@@ -23,9 +23,9 @@ def read_wav_folder(source: Path, test_clips: int | None, seed: int) -> Listing:
     to a folder that is read already.
 
     Args:
-        source: the folder.
+        source: Folder of the recordings.
         test_clips: length of the test, drawn by `seed`; None: a tenth.
-        seed: of the split.
+        seed: Seed of the split.
 
     Raises:
         VocoderError: `source` is no folder, or holds too few recordings.
