@@ -1,10 +1,18 @@
-"""Where to compute."""
+"""Where to compute, and in which type."""
 
 from __future__ import annotations
 
 import torch
 
+from vocoder.config import suggest
 from vocoder.errors import VocoderError
+
+_DTYPES = {
+    "float32": torch.float32,
+    "float64": torch.float64,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+}
 
 
 def resolve_device(device: str | torch.device | None) -> torch.device:
@@ -27,6 +35,17 @@ def resolve_device(device: str | torch.device | None) -> torch.device:
 def as_float64(x: torch.Tensor) -> torch.Tensor:
     """Return `x` in float64: on its device, or from an Apple GPU, which has none, on the CPU."""
     return (x.cpu() if x.device.type == "mps" else x).double()
+
+
+def resolve_dtype(dtype: str | torch.dtype | None) -> torch.dtype:
+    """Return the floating-point type of that name; None is float32."""
+    if dtype is None:
+        return torch.float32
+    name = str(dtype).removeprefix("torch.")
+    if name not in _DTYPES:
+        known = ", ".join(_DTYPES)
+        raise VocoderError(f"dtype {name!r}: not one of {known}{suggest(name, _DTYPES)}")
+    return _DTYPES[name]
 
 
 def check_dtype(device: torch.device, dtype: torch.dtype) -> None:

@@ -64,7 +64,7 @@ def synthesize_files(
         temperature: Standard deviation of the noise, as `Vocoder.synthesize` takes it.
         seed: the same for every file, so that a file's audio does not depend on its neighbours.
         batch_size: utterances spoken at once; with more than one they go in order of length.
-        refine: see `Vocoder.synthesize`.
+        refine: Mel-consistency steps, as `Vocoder.synthesize` takes them.
         denoise: strength of the `Denoiser`; 0 is none.
 
     Raises:

@@ -39,9 +39,9 @@ def synthesize_stream(
         form: "pcm" or "wav".
         preset: what the mel is made with; None is the voice's, provided that its first piece looks
             like it.
-        temperature: see `Vocoder.synthesize`.
-        seed: likewise.
-        refine: likewise.
+        temperature: Standard deviation of the noise, as `Vocoder.synthesize` takes it.
+        seed: Seed of the noise, as `Vocoder.synthesize` takes it.
+        refine: Mel-consistency steps, as `Vocoder.synthesize` takes them.
 
     Returns:
         What was done; waiting for pieces and for the output is no computing.

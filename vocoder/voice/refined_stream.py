@@ -25,8 +25,8 @@ class RefinedStream:
         steps: How many times the difference to the mel is taken out; 0 passes the audio on.
 
     Attributes:
-        plan: That of the voice with what the steps reach ahead: after `plan.latency_frames` the
-            audio can be played without a gap.
+        plan: The plan of the voice, with what the steps reach ahead: after
+            `plan.latency_frames` the audio can be played without a gap.
     """
 
     def __init__(self, blocks: BlockStream, preset: MelPreset, steps: int) -> None:

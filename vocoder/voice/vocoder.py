@@ -12,8 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from vocoder.config import suggest
-from vocoder.device import check_dtype, resolve_device
+from vocoder.device import check_dtype, resolve_device, resolve_dtype
 from vocoder.errors import VocoderError
 from vocoder.mel.files import check_mel
 from vocoder.mel.presets import MelPreset
@@ -25,23 +24,16 @@ from vocoder.voice.memory import telling_of_memory
 from vocoder.voice.refined_stream import RefinedStream
 from vocoder.voice.streaming import BlockStream
 
-_DTYPES = {
-    "float32": torch.float32,
-    "float64": torch.float64,
-    "bfloat16": torch.bfloat16,
-    "float16": torch.float16,
-}
-
 
 class Vocoder(ABC):
     """A voice that turns mel-spectrograms of one preset into sound.
 
     Attributes:
-        preset: what its mels are made with.
-        name: for messages.
-        device: where it computes.
-        dtype: what it computes in; audio is float32 all the same.
-        default_refine: how many mel-consistency steps it takes where nothing else is asked for.
+        preset: The preset that its mels are made with.
+        name: Name of the voice for messages.
+        device: Device on which it computes.
+        dtype: Type that it computes in; audio is float32 all the same.
+        default_refine: How many mel-consistency steps it takes where nothing else is asked for.
     """
 
     default_refine = 0
@@ -78,7 +70,7 @@ class Vocoder(ABC):
             device: The device to compute on, such as "cpu" or "cuda:1".
 
         Raises:
-            VocoderError: there is no such device.
+            VocoderError: There is no such device.
         """
 
     @property
@@ -135,12 +127,13 @@ class Vocoder(ABC):
 
         Args:
             mel: (M, F) or a batch (B, M, F), any float type, on any device.
-            lengths: frames (B,) of each item of a padded batch; whatever the padding holds, the
+            lengths: Frames (B,) of each item of a padded batch; whatever the padding holds, the
                 audio beyond an item's end is zero. None takes all frames.
-            temperature: standard deviation of the noise; 0 gives the mode of the latent, and less
+            temperature: Standard deviation of the noise; 0 gives the mode of the latent, and less
                 than 1 is usually cleaner. Griffin-Lim draws none and ignores it.
-            seed: for the same audio again; None draws fresh noise for every item.
-            refine: mel-consistency steps: how many times the difference between the mel of the
+            seed: Seed of the noise, which gives the same audio again; None draws fresh noise for
+                every item.
+            refine: Mel-consistency steps: how many times the difference between the mel of the
                 sound and the one given is taken out of the sound, in float32. 0 is the sound as
                 the voice makes it; None is `default_refine`.
 
@@ -149,7 +142,7 @@ class Vocoder(ABC):
             voice's device, or an array where `mel` is one.
 
         Raises:
-            VocoderError: a wrong shape or number of bands, no frames, NaN, wrong lengths, a
+            VocoderError: A wrong shape or number of bands, no frames, NaN, wrong lengths, a
                 negative temperature, seed or number of steps, or not enough memory on the device.
         """
         batch = as_tensor(mel)
@@ -200,20 +193,20 @@ class Vocoder(ABC):
         block_frames is the same.
 
         Args:
-            mel_chunks: pieces (M, f) of one mel, of any sizes.
-            temperature: see `synthesize`.
-            seed: see `synthesize`.
-            refine: see `synthesize`; the stream lags behind by what the steps reach ahead, some
-                n_fft - hop_length samples each.
-            block_frames: spoken at once; None is the voice's default.
-            overlap_frames: context of a block on both sides; None is the voice's default. Causal
+            mel_chunks: Pieces (M, f) of one mel, of any sizes.
+            temperature: Standard deviation of the noise, as `synthesize` takes it.
+            seed: Seed of the noise, as `synthesize` takes it.
+            refine: Mel-consistency steps, as `synthesize` takes them; the stream lags behind
+                by what the steps reach ahead, some n_fft - hop_length samples each.
+            block_frames: Frames that are spoken at once; None is the voice's default.
+            overlap_frames: Context of a block on both sides; None is the voice's default. Causal
                 voices have none.
 
         Yields:
             Float32 audio (n,), tensors or arrays as the pieces are.
 
         Raises:
-            VocoderError: at once, an argument that makes no sense, or a voice that cannot stream;
+            VocoderError: At once, an argument that makes no sense, or a voice that cannot stream;
                 later, a piece of a wrong shape or with NaN, or none with any frames. What is good
                 before it has been spoken then, and the line names the frame.
         """
@@ -290,7 +283,7 @@ class Vocoder(ABC):
             where `audio` is one.
 
         Raises:
-            VocoderError: the audio is not of floats, not of that shape, or too short for a frame.
+            VocoderError: The audio is not of floats, not of that shape, or too short for a frame.
         """
         if not str(audio.dtype).removeprefix("torch.").startswith(("float", "bfloat")):
             raise VocoderError(
@@ -332,16 +325,16 @@ class Vocoder(ABC):
         """Copy synthesis: turn audio into its mel and that into audio of F · hop_length samples.
 
         Args:
-            audio: As `mel` takes it.
-            temperature: As `synthesize` takes it.
-            seed: As `synthesize` takes it.
-            refine: As `synthesize` takes it.
+            audio: Audio, as `mel` takes it.
+            temperature: Standard deviation of the noise, as `synthesize` takes it.
+            seed: Seed of the noise, as `synthesize` takes it.
+            refine: Mel-consistency steps, as `synthesize` takes them.
 
         Returns:
             Audio (N,) or (B, N), a tensor or an array as `audio` is.
 
         Raises:
-            VocoderError: what `mel` or `synthesize` refuses.
+            VocoderError: What `mel` or `synthesize` refuses.
         """
         return self.synthesize(self.mel(audio), temperature=temperature, seed=seed, refine=refine)
 
@@ -388,14 +381,3 @@ def check_settings(temperature: float, seed: int | None = None) -> int | None:
     if not 0 <= temperature < float("inf"):
         raise VocoderError(f"temperature {temperature:g}: must be 0 or more; 1 is as trained")
     return None if seed is None else check_seed(seed)
-
-
-def resolve_dtype(dtype: str | torch.dtype | None) -> torch.dtype:
-    """Return the floating-point type of that name; None is float32."""
-    if dtype is None:
-        return torch.float32
-    name = str(dtype).removeprefix("torch.")
-    if name not in _DTYPES:
-        known = ", ".join(_DTYPES)
-        raise VocoderError(f"dtype {name!r}: not one of {known}{suggest(name, _DTYPES)}")
-    return _DTYPES[name]
