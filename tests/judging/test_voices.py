@@ -253,3 +253,20 @@ def test_a_full_disk_or_a_locked_folder_leaves_the_old_report(run, data, tmp_pat
     assert_one_error_line(result, page, "No space left")
     assert page.read_text() == "old"
     assert left_in(tmp_path) == ["report.html"]
+
+
+# ---- mel consistency ----
+
+
+def test_voices_are_judged_with_the_steps_asked_for(data, run):
+    distances = []
+    for steps in (0, 4):
+        found = compare("griffin-lim", data, n_clips=1, refine=steps, device="cpu")
+        assert found.to_dict()["refine"] == steps
+        assert f"refine {steps}, cpu" in found.headline()
+        distances.append(found.voices[0].summary("mel_distance")[0])
+    assert distances[1] < 0.95 * distances[0]
+    result = run("evaluate", "griffin-lim", "--data", data, "--clips", 1, "--refine", 4, "--json")
+    assert json.loads(result.out)["refine"] == 4
+    with pytest.raises(VocoderError, match="refine -1"):
+        compare("griffin-lim", data, refine=-1)

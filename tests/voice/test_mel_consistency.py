@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -319,6 +320,29 @@ def test_griffin_lim_streams_no_more_than_before() -> None:
         GriffinLimVocoder(device="cpu").stream([some_mel(4)], refine=2)
 
 
+@pytest.mark.parametrize("kind", ["nanoflow", "nanoflow-causal"])
+@pytest.mark.parametrize("steps", [0, 1, 5])
+def test_a_stream_tells_after_how_many_frames_it_plays_without_a_gap(kind: str, steps: int) -> None:
+    speaker = FlowVocoder(voice_models()[kind], TACOTRON2, device="cpu")
+    mel = some_mel(150)
+    n_given = 0
+
+    def counted() -> Iterator[Tensor]:
+        nonlocal n_given
+        for frame in mel.split(1, dim=1):
+            n_given += 1
+            yield frame
+
+    stream = speaker.stream(counted(), seed=0, refine=steps)
+    latency = stream.latency_frames
+    gaps, n_spoken = [], 0
+    for audio in stream:
+        # Playing began `latency` frames after the mel did, and has got here when this piece comes.
+        gaps.append(n_given - latency - n_spoken)
+        n_spoken += len(audio) / 256
+    assert max(gaps) == 0
+
+
 # ---- vocoder synthesize --refine ----
 
 
@@ -342,3 +366,13 @@ def test_the_command_refuses_senseless_steps(tmp_path, run, steps):  # type: ign
     out = tmp_path / "out.wav"
     assert_one_error_line(run("synthesize", tmp_path / "mel.npy", "-o", out, "--refine", steps))
     assert not out.exists()
+
+
+# ---- export ----
+
+
+def test_a_graph_does_not_hold_to_a_mel(voice: FlowVocoder, tmp_path: Path) -> None:
+    from vocoder.export.voice_file import export_onnx
+
+    with pytest.raises(VocoderError, match="ONNX has no inverse short-time transform"):
+        export_onnx(voice, tmp_path / "voice.onnx", refine=2)

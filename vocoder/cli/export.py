@@ -8,7 +8,7 @@ from typing import Literal
 import click
 
 from vocoder.cli.help import argument, command, option
-from vocoder.cli.options import FILES, PATH, temperature_option
+from vocoder.cli.options import FILES, PATH, refine_option, temperature_option
 
 GRAPH = "Graph"
 
@@ -31,12 +31,16 @@ GRAPH = "Graph"
     is_flag=True,
     help="Make the noise a second input of the graph, instead of drawing it within.",
 )
+@refine_option(
+    GRAPH, "Refused unless it is 0, for ONNX has no inverse short-time transform.", default=0
+)
 def export(
     voice: str,
     out: Path,
     temperature: float,
     precision: Literal["fp32", "fp16"],
     explicit_noise: bool,
+    refine: int,
 ) -> None:
     """Write a voice as an ONNX graph, from mel to audio.
 
@@ -52,6 +56,7 @@ def export(
         temperature=temperature,
         precision=precision,
         explicit_noise=explicit_noise,
+        refine=refine,
     )
     click.echo(
         f"{report.path}: {report.n_bytes / 1e6:.1f} MB, {precision}; onnxruntime's audio is within "

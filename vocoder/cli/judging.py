@@ -15,6 +15,7 @@ from vocoder.cli.options import (
     SOUND,
     device_option,
     print_table,
+    refine_option,
     seed_option,
     temperature_option,
 )
@@ -44,6 +45,11 @@ def _clip_options(judge: Callable[..., Any]) -> Callable[..., Any]:
             ),
             temperature_option(SOUND),
             seed_option(SOUND, "Draw the noise by this number."),
+            refine_option(
+                SOUND,
+                "Hold the sound of all voices to its mel with this many steps; by default each "
+                "with as many as were measured to help it.",
+            ),
             _JSON,
             option(
                 "--report",
@@ -99,6 +105,7 @@ def _judge(
     clips: int | None,
     temperature: float,
     seed: int,
+    refine: int | None,
     as_json: bool,
     report: Path | None,
     examples: int,
@@ -114,6 +121,7 @@ def _judge(
         n_clips=clips,
         temperature=temperature,
         seed=seed,
+        refine=refine,
         device=device,
         report=report,
         n_examples=examples,

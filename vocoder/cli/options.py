@@ -74,10 +74,15 @@ def seed_option(group: str, text: str, default: int | None = 0) -> Callable[...,
     )
 
 
-def refine_option(text: str, **settings: Any) -> Callable[..., Any]:
+def refine_option(group: str, text: str, default: int | None = None) -> Callable[..., Any]:
     """Return the decorator that adds --refine."""
     return option(
-        "--refine", group=SOUND, type=click.IntRange(0), metavar="STEPS", help=text, **settings
+        "--refine",
+        group=group,
+        type=click.IntRange(0),
+        default=default,
+        metavar="STEPS",
+        help=text,
     )
 
 

@@ -61,8 +61,9 @@ from vocoder.cli.options import (
     default=None,
 )
 @refine_option(
+    SOUND,
     "Take the difference between the mel of the sound and the one given out of the sound, this "
-    "many times; by default as often as was measured to help the voice."
+    "many times; by default as often as was measured to help the voice.",
 )
 @option(
     "--denoise",

@@ -14,6 +14,7 @@ import vocoder
 from vocoder.errors import VocoderError
 from vocoder.files.atomic import atomic_path
 from vocoder.voice.flow import FlowVocoder
+from vocoder.voice.mel_consistency import check_refine
 from vocoder.voice.vocoder import Vocoder, check_settings
 
 Precision = Literal["fp32", "fp16"]
@@ -50,6 +51,7 @@ def export_onnx(
     temperature: float = 1.0,
     precision: Precision = "fp32",
     explicit_noise: bool = False,
+    refine: int = 0,
 ) -> ExportReport:
     """Write a voice as an ONNX file: `mel` (N, M, T) to `audio` (N, T · hop), both float32.
 
@@ -64,6 +66,8 @@ def export_onnx(
             affine transform and the sums over layers stay float32.
         explicit_noise: Whether to take standard normal `noise` (N, T · hop) as a second input,
             instead of drawing it in the graph; the temperature multiplies it.
+        refine: Must be 0, for the graph is the flow alone: mel consistency ends in an inverse
+            short-time transform, for which ONNX has no operator.
 
     Raises:
         VocoderError: No such graph can be made of the voice, an argument is wrong, the packages of
@@ -78,6 +82,11 @@ def export_onnx(
     if path.suffix != ".onnx":
         raise VocoderError(f"{path}: give a name that ends in .onnx")
     check_settings(temperature)
+    if check_refine(refine):
+        raise VocoderError(
+            f"refine {refine}: a graph cannot hold the sound to its mel, since ONNX has no inverse "
+            "short-time transform; leave it out, or speak with `vocoder synthesize --refine`"
+        )
     if precision not in _TOLERANCE:
         raise VocoderError(f"precision {precision!r}: not one of fp32, fp16")
     onnx = _optional("onnx")

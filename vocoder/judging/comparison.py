@@ -191,6 +191,7 @@ class Comparison:
     temperature: float
     seed: int
     device: str
+    refine: int | None = None  # mel-consistency steps of all voices; None is the default of each
     notes: tuple[str, ...] = ()  # what was left out, and why
 
     @property
@@ -277,6 +278,7 @@ class Comparison:
             "preset": self.preset.name,
             "temperature": self.temperature,
             "seed": self.seed,
+            "refine": self.refine,
             "device": self.device,
             "figures": {
                 figure.name: {
@@ -337,10 +339,11 @@ class Comparison:
     def headline(self) -> str:
         """Say in one line what was scored, and how."""
         n = len(self.clips)
+        refine = "" if self.refine is None else f"refine {self.refine}, "
         return (
             f"{self.data}: {n} test {'clip' if n == 1 else 'clips'}, {sum(self.seconds):.1f} s, "
             f"preset {self.preset.name}; temperature {self.temperature:g}, seed {self.seed}, "
-            f"{self.device}"
+            f"{refine}{self.device}"
         )
 
 

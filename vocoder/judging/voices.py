@@ -31,6 +31,7 @@ from vocoder.voice.catalogue import GRIFFIN_LIM, find_voice
 from vocoder.voice.flow import FlowVocoder
 from vocoder.voice.griffin_lim import GriffinLimVocoder
 from vocoder.voice.load import load
+from vocoder.voice.mel_consistency import check_refine
 from vocoder.voice.vocoder import Vocoder
 
 # Samples; the rows of the published flows. The lines of voices without a period of their own are
@@ -49,6 +50,7 @@ def compare(
     n_clips: int | None = None,
     temperature: float = 1.0,
     seed: int = 0,
+    refine: int | None = None,
     device: str | None = None,
     report: str | Path | None = None,
     n_examples: int = 8,
@@ -64,6 +66,8 @@ def compare(
         n_clips: How many test clips, the first in order; None takes all.
         temperature: Standard deviation of the noise in copy synthesis.
         seed: Seed of the noise.
+        refine: Mel-consistency steps in copy synthesis, the same for all voices; None is the
+            default of each.
         device: None is a GPU where there is one.
         report: Path of an HTML page to write, to look at and to listen to.
         n_examples: Clips on that page, those that come out worst; 0 for none.
@@ -80,6 +84,8 @@ def compare(
     """
     if n_clips is not None and n_clips < 1:
         raise VocoderError(f"n_clips {n_clips}: must be at least 1")
+    if refine is not None:
+        check_refine(refine)
     if n_examples < 0:
         raise VocoderError(f"n_examples {n_examples}: must be 0 or more")
     with _page(report) as page:
@@ -90,7 +96,8 @@ def compare(
                 f"{data}: no test clips to score; preprocess it with --test-clips 1 or more"
             )
         tables = [
-            _Table(name, _load(name, corpus, data, device)) for name in _different_names(voices)
+            _Table(name, _load(name, corpus, data, device), refine)
+            for name in _different_names(voices)
         ]
         examples = _Examples(n_examples if page is not None else 0)
         compute, notes = _metrics_of(corpus.preset)
@@ -132,6 +139,7 @@ def compare(
             voices=tuple(table.scores() for table in tables),
             temperature=temperature,
             seed=seed,
+            refine=refine,
             device=str(next((t.speaker.device for t in tables if t.speaker), "no device")),
             notes=tuple(notes),
         )
@@ -216,9 +224,10 @@ def _metrics_of(preset: MelPreset) -> tuple[dict[str, Callable[..., float]], lis
 class _Table:
     """The figures of one voice as they come in, clip by clip."""
 
-    def __init__(self, name: str, speaker: Vocoder | None) -> None:
+    def __init__(self, name: str, speaker: Vocoder | None, refine: int | None) -> None:
         self.name = name
         self.speaker = speaker
+        self.refine = refine
         self.values: dict[str, list[float]] = {}
         self.weights: dict[str, list[float]] = {}
         self.tone_period = _TONE_PERIOD
@@ -254,11 +263,14 @@ class _Table:
             self.add("nats_per_dim_by_length", mean, score.n_samples)
             self.add("nats_per_dim_active", active, score.n_active)
         mel = torch.tensor(corpus.mel(clip))
+        speak = functools.partial(
+            self.speaker.synthesize, temperature=temperature, seed=seed, refine=self.refine
+        )
         if not self._is_warm:  # what is compiled or cached at the first call is no speed
-            self.speaker.synthesize(mel[:, :32], temperature=temperature, seed=seed)
+            speak(mel[:, :32])
             self._is_warm = True
         started = time.perf_counter()
-        audio = self.speaker.synthesize(mel, temperature=temperature, seed=seed).cpu().numpy()
+        audio = speak(mel).cpu().numpy()
         seconds = time.perf_counter() - started
         self.add("times_real_time", len(audio) / self.speaker.sample_rate / seconds, seconds)
         if not np.isfinite(audio).all():

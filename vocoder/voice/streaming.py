@@ -11,6 +11,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -23,6 +24,7 @@ from vocoder.voice.noise import Noise
 from vocoder.voice.renderer import Renderer
 
 BLOCK_FRAMES = 32  # of windows
+Audio = TypeVar("Audio")
 
 
 @dataclass(frozen=True)
@@ -45,8 +47,29 @@ class StreamPlan:
 
     @property
     def latency_frames(self) -> int:
-        """Frames that must have come before the first audio leaves."""
+        """Frames that must have come before the audio can be played without a gap."""
         return self.block_frames + self.after_frames
+
+
+class AudioStream(Iterator[Audio]):
+    """The audio of an utterance, piece by piece, while its mel arrives.
+
+    Args:
+        pieces: The pieces (n,).
+        latency_frames: As the attribute.
+
+    Attributes:
+        latency_frames: Frames of mel that must have come before the audio can be played without a
+            gap, if one comes every hop_length samples; computing is on top.
+    """
+
+    def __init__(self, pieces: Iterator[Audio], latency_frames: int) -> None:
+        self._pieces = pieces
+        self.latency_frames = latency_frames
+
+    def __next__(self) -> Audio:
+        """Return the next piece."""
+        return next(self._pieces)
 
 
 class Streaming(ABC):

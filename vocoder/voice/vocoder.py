@@ -22,7 +22,7 @@ from vocoder.voice.batches import Array, Lengths, as_tensor, frame_counts
 from vocoder.voice.mel_consistency import check_refine, hold_to_mel
 from vocoder.voice.memory import telling_of_memory
 from vocoder.voice.refined_stream import RefinedStream
-from vocoder.voice.streaming import BlockStream
+from vocoder.voice.streaming import AudioStream, BlockStream
 
 
 class Vocoder(ABC):
@@ -183,7 +183,7 @@ class Vocoder(ABC):
         refine: int | None = None,
         block_frames: int | None = None,
         overlap_frames: int | None = None,
-    ) -> Iterator[Tensor] | Iterator[npt.NDArray[np.float32]]:
+    ) -> AudioStream[Tensor] | AudioStream[npt.NDArray[np.float32]]:
         """Turn mels into audio while they arrive.
 
         The audio is made in blocks on a grid of frames of their own, so it does not depend on the
@@ -202,8 +202,9 @@ class Vocoder(ABC):
             overlap_frames: Context of a block on both sides; None is the voice's default. Causal
                 voices have none.
 
-        Yields:
-            Float32 audio (n,), tensors or arrays as the pieces are.
+        Returns:
+            An iterator over float32 audio (n,), tensors or arrays as the pieces are, which tells
+            its latency.
 
         Raises:
             VocoderError: At once, an argument that makes no sense, or a voice that cannot stream;
@@ -214,7 +215,8 @@ class Vocoder(ABC):
         seed = secrets.randbits(63) if seed is None else seed
         steps = self._refine_steps(refine)
         blocks = self._start_stream(temperature, seed, block_frames, overlap_frames)
-        return self._stream(mel_chunks, RefinedStream(blocks, self.preset, steps))
+        refined = RefinedStream(blocks, self.preset, steps)
+        return AudioStream(self._stream(mel_chunks, refined), refined.plan.latency_frames)
 
     def _stream(self, mel_chunks: Iterable[Any], blocks: RefinedStream) -> Iterator[Any]:
         work = f"blocks of {blocks.plan.block_frames} frames; use smaller ones (block_frames)"
