@@ -7,6 +7,9 @@ import torch
 from vocoder.config import suggest
 from vocoder.errors import VocoderError
 
+# What torch says in a plain RuntimeError where the memory of a CPU does not suffice, or where a
+# size does not even fit into 64 bits.
+_NO_MEMORY = ("can't allocate memory", "not enough memory", "Storage size calculation overflowed")
 _DTYPES = {
     "float32": torch.float32,
     "float64": torch.float64,
@@ -52,3 +55,10 @@ def check_dtype(device: torch.device, dtype: torch.dtype) -> None:
     """Raise a `VocoderError` for a type that a device cannot compute in."""
     if device.type == "mps" and dtype == torch.float64:
         raise VocoderError("dtype float64: Apple GPUs have none; use float32, or device 'cpu'")
+
+
+def lacks_memory(error: Exception) -> bool:
+    """Tell whether an error is for want of memory; torch has no type of its own for a CPU's."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in _NO_MEMORY)

@@ -15,6 +15,7 @@ from vocoder.cli.options import (
     refuse,
     seed_option,
     temperature_option,
+    test_images_option,
 )
 
 PICTURE = "Picture"
@@ -23,12 +24,7 @@ PICTURE = "Picture"
 @command(example="vocoder sample runs/digits -o samples.png -n 16")
 @argument("model", "A checkpoint file or a run folder of an image model.", type=PATH)
 @option("-o", "--out", group=FILES, required=True, type=PATH, help="Write this .png file.")
-@option(
-    "--data",
-    group=FILES,
-    type=PATH,
-    help="Read the test images from here; sets that come with a library need no path.",
-)
+@test_images_option
 @option(
     "-n",
     "--count",

@@ -18,6 +18,7 @@ from vocoder.cli.options import (
     refine_option,
     seed_option,
     temperature_option,
+    test_images_option,
 )
 
 OUTPUT, PICTURES, DISTANCE, MEASURED = "Output", "Pictures", "Fréchet distance", "Measurements"
@@ -134,12 +135,7 @@ def _judge(
 
 @command("evaluate-images", example="vocoder evaluate-images runs/digits --draws 10")
 @argument("model", "A checkpoint file or a run folder of an image model.")
-@option(
-    "--data",
-    group=FILES,
-    type=PATH,
-    help="Read the test images from here; sets that come with a library need no path.",
-)
+@test_images_option
 @option(
     "--images",
     group=PICTURES,

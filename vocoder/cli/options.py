@@ -43,6 +43,16 @@ def device_option(command: Callable[..., Any]) -> Callable[..., Any]:
     )(command)
 
 
+def test_images_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add --data, which says where test images are."""
+    return option(
+        "--data",
+        group=FILES,
+        type=PATH,
+        help="Read the test images from here; sets that come with a library need no path.",
+    )(command)
+
+
 def temperature_option(group: str) -> Callable[..., Any]:
     """Return the decorator that adds --temperature."""
     return option(

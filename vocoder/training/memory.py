@@ -5,13 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import torch
-
+from vocoder.device import lacks_memory
 from vocoder.errors import VocoderError
-
-# What torch says in a plain RuntimeError where the memory of a CPU does not suffice, or where a
-# size does not even fit into 64 bits.
-_SIGNS = ("can't allocate memory", "not enough memory", "Storage size calculation overflowed")
 
 
 @contextmanager
@@ -27,11 +22,10 @@ def enough_memory(what: str, remedy: str) -> Iterator[None]:
     """
     try:
         yield
-    except (MemoryError, torch.OutOfMemoryError):
-        pass
-    except RuntimeError as error:
-        if not any(sign in str(error) for sign in _SIGNS):
+    except (MemoryError, RuntimeError) as error:
+        if not lacks_memory(error):
             raise
     else:
         return
+    # Out here, where the error no longer holds the frames, and with them their tensors.
     raise VocoderError(f"{what} does not fit into memory; {remedy}")

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 import torch
 
+from vocoder.device import lacks_memory
 from vocoder.errors import VocoderError
 
 
@@ -24,12 +25,6 @@ def telling_of_memory(device: torch.device, work: str) -> Iterator[None]:
     try:
         yield
     except (RuntimeError, MemoryError) as error:
-        if not _lacks_memory(error):
+        if not lacks_memory(error):
             raise
         raise VocoderError(f"{device}: not enough memory for {work}") from None
-
-
-def _lacks_memory(error: Exception) -> bool:
-    """Whether an allocation failed; torch has no type of its own for it on a CPU."""
-    full = isinstance(error, MemoryError | torch.OutOfMemoryError)
-    return full or "can't allocate memory" in str(error)

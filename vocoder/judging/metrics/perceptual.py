@@ -18,7 +18,8 @@ def stoi(reference: npt.ArrayLike, estimate: npt.ArrayLike, sample_rate: int) ->
 
     Args:
         reference: Reference audio (N,).
-        estimate: (N,); the longer is cut to the shorter where they differ by up to 0.1 s.
+        estimate: Audio (N,) to judge; the longer is cut to the shorter where they differ by up to
+            0.1 s.
         sample_rate: Sample rate of both, in Hz.
 
     Raises:
@@ -41,7 +42,8 @@ def pesq(reference: npt.ArrayLike, estimate: npt.ArrayLike, sample_rate: int) ->
 
     Args:
         reference: Reference audio (N,).
-        estimate: (N,); the longer is cut to the shorter where they differ by up to 0.1 s.
+        estimate: Audio (N,) to judge; the longer is cut to the shorter where they differ by up to
+            0.1 s.
         sample_rate: Sample rate of both, in Hz; resampled to 16 kHz.
 
     Raises:

@@ -28,7 +28,8 @@ def f0_rmse(reference: npt.ArrayLike, estimate: npt.ArrayLike, sample_rate: int)
 
     Args:
         reference: Reference audio (N,).
-        estimate: (N,); the longer is cut to the shorter where they differ by up to 0.1 s.
+        estimate: Audio (N,) to judge; the longer is cut to the shorter where they differ by up to
+            0.1 s.
         sample_rate: Sample rate of both, in Hz.
 
     Raises:
@@ -50,7 +51,8 @@ def voicing_f1(reference: npt.ArrayLike, estimate: npt.ArrayLike, sample_rate: i
 
     Args:
         reference: Reference audio (N,).
-        estimate: (N,); the longer is cut to the shorter where they differ by up to 0.1 s.
+        estimate: Audio (N,) to judge; the longer is cut to the shorter where they differ by up to
+            0.1 s.
         sample_rate: Sample rate of both, in Hz.
 
     Raises:

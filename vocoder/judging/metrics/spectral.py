@@ -30,7 +30,8 @@ def log_spectral_distance(
 
     Args:
         reference: Reference audio (N,).
-        estimate: (N,); the longer is cut to the shorter where they differ by up to 0.1 s.
+        estimate: Audio (N,) to judge; the longer is cut to the shorter where they differ by up to
+            0.1 s.
         sample_rate: Sample rate of both, in Hz.
 
     Raises:
@@ -53,7 +54,8 @@ def mel_distance(
 
     Args:
         reference: Reference audio (N,).
-        estimate: (N,); the longer is cut to the shorter where they differ by up to 0.1 s.
+        estimate: Audio (N,) to judge; the longer is cut to the shorter where they differ by up to
+            0.1 s.
         sample_rate: Sample rate of both, in Hz; the preset's.
         preset: Preset of the mels that are compared.
 
@@ -84,7 +86,8 @@ def mel_cepstral_distortion(
 
     Args:
         reference: Reference audio (N,).
-        estimate: (N,); the longer is cut to the shorter where they differ by up to 0.1 s.
+        estimate: Audio (N,) to judge; the longer is cut to the shorter where they differ by up to
+            0.1 s.
         sample_rate: Sample rate of both, in Hz.
 
     Raises:

@@ -58,7 +58,8 @@ def tone_bias(
 
     Args:
         reference: Reference audio (N,).
-        estimate: (N,); the longer is cut to the shorter where they differ by up to 0.1 s.
+        estimate: Audio (N,) to judge; the longer is cut to the shorter where they differ by up to
+            0.1 s.
         sample_rate: Sample rate of both, in Hz.
         n_height: H, rows that the flow folds its audio into; 3 or more.
 
