@@ -117,3 +117,9 @@ def test_contributing_tells_the_layers() -> None:
     rows = re.findall(r"^\| \d \| (.*) \|$", page, re.MULTILINE)
     told = [{name.strip("` ") for name in row.split(",")} for row in rows]
     assert told == [set(FOUNDATION), *map(set, LAYERS[1:])]
+
+
+def test_the_drawing_shows_the_layers() -> None:
+    drawing = (PACKAGE.parent / "docs/pictures/how-it-works.svg").read_text(encoding="utf-8")
+    rows = re.findall(r'<text class="room left".*?>(.*)</text>', drawing)
+    assert [set(row.split()) for row in rows] == [*map(set, LAYERS[:0:-1]), set(FOUNDATION)]

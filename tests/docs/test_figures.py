@@ -1,4 +1,4 @@
-"""The figures, names and links that the README and the documentation state are so."""
+"""The figures that the README and the documentation state are so."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 import torch
 
-import vocoder
 from vocoder.files.audio import read_wav
 from vocoder.mel.presets import PRESETS
 from vocoder.recipe import list_recipes, load_recipe
@@ -114,31 +113,3 @@ def test_parameter_counts_of_the_shipped_voice() -> None:
     recipe = load_recipe("espeak/voice-cpu")
     model = find_model(recipe.model)[0](recipe.config)
     assert f"NanoFlow of {model.n_parameters():,} parameters" in text_of("docs/benchmarks.md")
-
-
-# ---- names ----
-
-PAGES = [
-    REPOSITORY / "README.md",
-    REPOSITORY / "CONTRIBUTING.md",
-    *sorted((REPOSITORY / "docs").rglob("*.md")),
-    *(REPOSITORY / folder / "README.md" for folder in ("egs", "egs/quickstart", "recipes")),
-]
-
-
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(REPOSITORY)))
-def test_every_recipe_and_file_named_exists(page: Path) -> None:
-    text = page.read_text(encoding="utf-8")
-    folders = "|".join({name.split("/")[0] for name in list_recipes()})
-    for name in re.findall(rf"\b(?:{folders})/[a-z][\w-]*(?![\w./-])", text):
-        assert name in list_recipes() or (REPOSITORY / "egs" / name).exists(), name
-    for target in re.findall(r"\]\((?!http)([^)#]+)\)", text):
-        assert (page.parent / target).exists(), target
-    for target in re.findall(r"\b(?:egs|tests|vocoder)/[\w./-]+\.(?:py|sh|md)\b", text):
-        assert (REPOSITORY / target).exists(), target
-
-
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(REPOSITORY)))
-def test_every_public_name_is_one(page: Path) -> None:
-    for name in re.findall(r"\bvocoder\.([A-Za-z]\w*)", page.read_text(encoding="utf-8")):
-        assert name in vocoder.__all__ or (REPOSITORY / "vocoder" / name).is_dir(), name

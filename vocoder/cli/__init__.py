@@ -44,6 +44,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         sys.stdout.flush()
     except click.exceptions.Abort:
         code = 130
+    except click.MissingParameter as error:
+        code = _fail(_explain_missing(error))
     except click.ClickException as error:
         code = _fail(error.format_message())
     except OSError as error:
@@ -68,6 +70,14 @@ def _explain(error: OSError) -> str:
     name = f"{os.fspath(error.filename)!s}: " if error.filename is not None else ""
     remedy = _REMEDIES.get(error.errno or 0)
     return f"{name}{error.strerror or error}{f'; {remedy}' if remedy else ''}"
+
+
+def _explain_missing(error: click.MissingParameter) -> str:
+    assert error.ctx is not None
+    assert error.param is not None
+    hint = error.param.get_error_hint(error.ctx)
+    example = getattr(error.ctx.command, "example", "")
+    return f"{error.ctx.info_name}: {hint} is missing; for example: {example}"
 
 
 class _Group(click.Group):
