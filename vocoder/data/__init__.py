@@ -1,1 +1,1 @@
-"""Corpora: readers, preprocessing, the manifest and random training crops."""
+"""What models are trained on: corpora of speech in `speech`, sets of pictures in `images`."""

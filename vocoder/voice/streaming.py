@@ -56,7 +56,7 @@ class AudioStream(Iterator[Audio]):
 
     Args:
         pieces: The pieces (n,).
-        latency_frames: As the attribute.
+        latency_frames: The attribute of this name.
 
     Attributes:
         latency_frames: Frames of mel that must have come before the audio can be played without a
