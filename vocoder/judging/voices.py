@@ -121,16 +121,7 @@ def compare(
                     distances.append(table.values["mel_distance"][-1])
             badness = float(np.mean(distances)) if distances else 0.0
             examples.offer(badness, Example(clip.id, recording, sounds))
-        notes += [
-            f"{voice}: {FIGURES[name].label} is undefined for {n} of {len(clips)} clips"
-            for (voice, name), n in undefined.items()
-        ]
-        notes += [
-            f"{table.name}: the log-likelihood is not finite for {table.n_diverged} of "
-            f"{len(clips)} clips; take an earlier checkpoint"
-            for table in tables
-            if table.n_diverged
-        ]
+        notes += _notes(tables, undefined, len(clips))
         comparison = Comparison(
             data=str(data),
             preset=corpus.preset,
@@ -146,6 +137,23 @@ def compare(
         if page is not None:
             page.write_text(render_report(comparison, examples.worst_first()), encoding="utf-8")
     return comparison
+
+
+def _notes(
+    tables: Sequence[_Table], undefined: Counter[tuple[str, str]], n_clips: int
+) -> list[str]:
+    """Return what a reader of the figures should know of clips that have none."""
+    notes = [
+        f"{voice}: {FIGURES[name].label} is undefined for {n} of {n_clips} clips"
+        for (voice, name), n in undefined.items()
+    ]
+    notes += [
+        f"{table.name}: the log-likelihood is not finite for {table.n_diverged} of {n_clips} "
+        "clips; take an earlier checkpoint"
+        for table in tables
+        if table.n_diverged
+    ]
+    return notes
 
 
 @contextlib.contextmanager
