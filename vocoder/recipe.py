@@ -13,7 +13,8 @@ import yaml
 from vocoder.config import ConfigError, from_dict, suggest, to_dict, unknown_key
 from vocoder.data.images.batches import Augmentation
 from vocoder.data.images.reader import IMAGE_SETS
-from vocoder.errors import reason
+from vocoder.errors import VocoderError, reason
+from vocoder.files.text import read_text
 from vocoder.mel.presets import MelPreset, get_preset
 from vocoder.models.families.voice import VoiceConfig
 from vocoder.registry import find_model
@@ -275,11 +276,13 @@ def load_recipe(
     """
     path = recipe_path(name_or_path)
     try:
-        values = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeys)
+        values = yaml.load(read_text(path), _UniqueKeys)
     except yaml.MarkedYAMLError as error:
         line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
         raise ConfigError(f"{path}{line}: not valid YAML: {error.problem}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except VocoderError as error:
+        raise ConfigError(str(error)) from None
+    except yaml.YAMLError as error:
         raise ConfigError(f"{path}: not valid YAML: {reason(error)}") from None
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: expected a mapping with the key `model`")

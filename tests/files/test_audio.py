@@ -324,3 +324,40 @@ def test_whatever_a_decoder_raises_names_the_file(
     monkeypatch.setattr(soundfile.SoundFile, "read", fail)
     with pytest.raises(VocoderError, match=r"a\.wav: not readable as audio \(.+\); convert it"):
         read_wav(path)
+
+
+# ---- sound that cannot be meant ----
+
+
+@pytest.mark.parametrize("scale", [32768, 8388608, 2**31])
+@pytest.mark.parametrize("subtype", ["FLOAT", "DOUBLE"])
+def test_floats_in_the_range_of_integers_are_refused(
+    tmp_path: Path, scale: float, subtype: str
+) -> None:
+    path = tmp_path / "a.wav"
+    soundfile.write(path, tone() * scale, RATE, subtype=subtype)
+    with pytest.raises(VocoderError, match=r"a\.wav: holds floats up to \d+, where full"):
+        read_wav(path)
+    soundfile.write(path, tone() * 8, RATE, subtype=subtype)
+    assert np.abs(read_wav(path)[0]).max() == pytest.approx(4, abs=0.01)  # a loud master
+
+
+@given(st.floats(-1, 1), st.integers(2, 4))
+def test_channels_are_mixed_unless_they_cancel(
+    tmp_path_factory: pytest.TempPathFactory, gain: float, n_channels: int
+) -> None:
+    """One channel and its copies times a gain: what is left of the sound decides."""
+    path = tmp_path_factory.mktemp("mix") / "a.wav"
+    gains = np.array([1.0] + [gain] * (n_channels - 1))
+    soundfile.write(path, tone()[:, None] * gains, RATE, subtype="FLOAT")
+    left = abs(gains.mean()) / np.sqrt(np.square(gains).mean())
+    if left < 0.049:
+        with pytest.raises(VocoderError, match=r"a\.wav: its channels cancel each other"):
+            read_wav(path)
+    elif left > 0.051:
+        np.testing.assert_allclose(read_wav(path)[0], tone() * gains.mean(), atol=1e-6)
+
+
+def test_silence_in_all_channels_is_silence(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.wav", np.zeros((1000, 2)), RATE)
+    assert not read_wav(tmp_path / "a.wav")[0].any()

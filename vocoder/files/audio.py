@@ -38,6 +38,10 @@ FOREIGN_AUDIO_SUFFIXES = (
 # Digital silence in the longest frames of FLAC is 512 samples in a byte with two channels, and
 # nothing that is heard comes near. What claims more is a damaged header.
 _SAMPLES_PER_BYTE = 4096
+# Floats beyond this are samples of 16 or more bits that nobody has divided; masters stay below.
+_LOUDEST = 16.0
+# Channels whose mean is so much weaker than they are cancel each other: -26 dB.
+_CANCELLED = 0.05
 # Resampling from 1 Hz would fill the memory from a small file.
 _RATES = 1000, 1_000_000  # Hz
 
@@ -61,12 +65,11 @@ def read_wav(
 
     Raises:
         VocoderError: The file is missing, unreadable, truncated, empty, holds NaN or infinite
-            samples, or has another rate and `resample` is False.
+            samples, holds floats in the range of integers, has channels that cancel each other, or
+            has another rate and `resample` is False.
     """
     channels, rate = _read_channels(path, "float32")
-    audio = channels[:, 0] if channels.shape[1] == 1 else channels.mean(axis=1)
-    if not np.isfinite(audio).all():
-        raise VocoderError(f"{path}: holds NaN or infinite samples; export it again or remove it")
+    audio = _mono(channels, str(path))
     if sample_rate is None or sample_rate == rate:
         return np.ascontiguousarray(audio), rate
     if not resample:
@@ -78,6 +81,27 @@ def read_wav(
     _say_resampling(rate, sample_rate)
     audio = librosa.resample(audio, orig_sr=rate, target_sr=sample_rate, res_type="soxr_hq")
     return np.ascontiguousarray(audio, dtype=np.float32), sample_rate
+
+
+def _mono(channels: npt.NDArray[np.float32], path: str) -> npt.NDArray[np.float32]:
+    """Return the mean (N,) of channels (N, C), or refuse what cannot be meant."""
+    peak = float(np.abs(channels).max())
+    if not np.isfinite(peak):
+        raise VocoderError(f"{path}: holds NaN or infinite samples; export it again or remove it")
+    if peak > _LOUDEST:
+        raise VocoderError(
+            f"{path}: holds floats up to {peak:.0f}, where full scale is 1; divide them (samples "
+            "of 16 bits by 32768) and export it again"
+        )
+    if channels.shape[1] == 1:
+        return channels[:, 0]
+    audio = channels.mean(axis=1)
+    if np.square(audio).mean() < _CANCELLED**2 * np.square(channels).mean():
+        raise VocoderError(
+            f"{path}: its channels cancel each other when they are mixed (antiphase); export one "
+            "of them alone"
+        )
+    return audio
 
 
 def read_int16(
@@ -119,8 +143,10 @@ def _read_channels(
             f"{path}: cannot be opened ({error.strerror or error}); check the path and permissions"
         ) from None
     try:
-        # By its name: through a Python file, libsndfile takes twice the time.
-        with soundfile.SoundFile(path) as file:
+        # By its name: through a Python file, libsndfile takes twice the time. As bytes, since
+        # soundfile encodes text without the escapes of a name that the locale cannot write.
+        name = path if os.name == "nt" else os.fsencode(path)
+        with soundfile.SoundFile(name) as file:
             rate, promised = file.samplerate, file.frames
             if file.subtype != "PCM_16":
                 dtype = "float32"

@@ -20,6 +20,7 @@ import torch
 from vocoder.errors import VocoderError
 from vocoder.files.arrays import read_array, read_npz
 from vocoder.files.atomic import atomic_path
+from vocoder.files.text import read_text
 from vocoder.files.torch_files import read_torch_file
 from vocoder.mel.presets import MelPreset, get_preset
 
@@ -260,7 +261,9 @@ def _preset_beside(path: Path) -> MelPreset | None:
 @lru_cache(maxsize=16)  # a corpus manifest is long, and every mel beside it asks again
 def _stated_preset(file: Path, _mtime_ns: int) -> MelPreset | None:
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = json.loads(read_text(file))
+    except VocoderError:
+        raise
     except (ValueError, RecursionError) as error:
         raise VocoderError(f"{file}: not JSON ({_first_line(error)}); mend or remove it") from None
     stated = content.get("preset") if isinstance(content, dict) else None

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from vocoder import checkpoint
 from vocoder.errors import VocoderError
+from vocoder.files.text import read_text
 from vocoder.files.torch_files import Inert, read_torch_file
 from vocoder.models.families.flow import FlowModel
 from vocoder.official import flowavenet, glow, marscf, waveflow, waveglow
@@ -88,10 +89,12 @@ def import_official_file(
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
+        config = json.loads(read_text(path))
     except FileNotFoundError:
         raise VocoderError(f"{path}: no such file; give the published JSON") from None
-    except (ValueError, UnicodeDecodeError) as error:
+    except VocoderError:
+        raise
+    except (ValueError, RecursionError) as error:
         raise VocoderError(f"{path}: not JSON: {error}") from None
     if not isinstance(config, dict):
         raise VocoderError(f"{path}: expected a JSON object")

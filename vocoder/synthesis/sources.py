@@ -13,6 +13,7 @@ from typing import BinaryIO
 from vocoder.errors import VocoderError
 from vocoder.files.audio import AUDIO_SUFFIXES, FOREIGN_AUDIO_SUFFIXES
 from vocoder.files.folders import walk_files
+from vocoder.files.text import path_text, read_text
 from vocoder.mel.files import MEL_SUFFIXES
 
 logger = logging.getLogger("vocoder")
@@ -107,13 +108,10 @@ def _folder_sources(folder: Path) -> list[Source]:
 
 
 def _list_sources(path: Path) -> list[Source]:
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except UnicodeDecodeError:
-        raise VocoderError(f"{path}: not a list of paths, one a line, in UTF-8") from None
+    lines = read_text(path).splitlines()
     sources = []
     for number, line in enumerate(lines, start=1):
-        entry = Path(line.strip())
+        entry = Path(path_text(line.strip()))
         if not line.strip():
             continue
         try:

@@ -117,7 +117,7 @@ def test_ljspeech_reports_lines_and_files_it_cannot_use(tmp_path):
     source = ljspeech_folder(tmp_path / "lj", ["a|x|x", "b|x|x", "c|x|x"])
     with open(source / "metadata.csv", "ab") as file:
         file.write(
-            b"no bar\n../../etc/passwd|x|x\na|again|again\n\n\xff\xfe|x\nd|missing|missing\n"
+            b"no bar\n../../etc/passwd|x|x\na|again|again\n\n\xe2\x80\xa8|x\nd|missing|missing\n"
         )
     listing = read_ljspeech(source, None, 0)
     assert [clip.id for clip in listing.clips] == ["a", "b", "c"]
@@ -139,18 +139,56 @@ def test_ljspeech_says_what_the_folder_should_hold(tmp_path):
     with pytest.raises(VocoderError, match=r"metadata.csv: not found; give the folder that holds"):
         read_ljspeech(tmp_path, None, 0)
     (tmp_path / "metadata.csv").write_text("a|x|x\nb|x|x\n")
-    with pytest.raises(VocoderError, match=r"none of the 2 clips in metadata.csv is in wavs/"):
+    with pytest.raises(VocoderError, match=r"none of the 2 clips in metadata.csv, such as 'a',"):
         read_ljspeech(tmp_path, None, 0)
 
 
-@given(st.binary() | st.lists(st.text()).map(lambda parts: "|".join(parts).encode(errors="ignore")))
-def test_no_metadata_leaves_the_folder_or_raises(content):
-    ids, problems = parse_metadata(content)
+@given(st.text() | st.lists(st.text()).map("|".join) | st.lists(st.text()).map("\t".join))
+def test_no_metadata_leaves_the_folder_or_raises(text):
+    ids, problems = parse_metadata(text)
     wavs = Path("/corpus/wavs")
     assert all((wavs / f"{identity}.wav").parent == wavs for identity in ids)
     assert len(ids) == len(set(ids))
-    lines = [line for line in content.removeprefix(b"\xef\xbb\xbf").split(b"\n") if line.strip()]
+    lines = [line for line in text.split("\n") if line.strip()]
     assert len(ids) + len(problems) == len(lines)
+
+
+IDS = ["a", "b ü", "c"]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
+@pytest.mark.parametrize("line_end", ["\n", "\r\n"])
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ("{}|text, it is; and\tmore|text", ""),
+        ("{}\ttext, it is", "columns between tabs"),
+        ("{};text, it is", "columns between semicolons"),
+        ('"{}","text"', "columns between commas"),
+        ("{}", "list of ids alone"),
+    ],
+    ids=["bars", "tabs", "semicolons", "commas", "ids alone"],
+)
+def test_metadata_of_any_editor(tmp_path, caplog, encoding, line_end, row, said):
+    """Every encoding that says what it is, and every separator, which is named."""
+    (tmp_path / "wavs").mkdir()
+    for name in IDS:
+        (tmp_path / "wavs" / f"{name}.wav").touch()
+    text = "".join(row.format(name) + line_end for name in IDS)
+    (tmp_path / "metadata.csv").write_bytes(text.encode(encoding))
+    listing = read_ljspeech(tmp_path, None, 0)
+    assert [clip.id for clip in listing.clips] == IDS
+    assert not listing.problems
+    assert said in caplog.text
+    assert bool(said) == bool(caplog.text)
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "utf-16-le", "cp1252"])
+def test_metadata_of_an_encoding_that_is_not_stated(tmp_path, encoding):
+    text = "a|first\nb|Grüße\n"
+    (tmp_path / "metadata.csv").write_bytes(text.encode(encoding))
+    with pytest.raises(VocoderError, match=r"metadata\.csv: .*; save it as UTF-8"):
+        read_ljspeech(tmp_path, None, 0)
 
 
 # ---- folders ----

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import logging
 import os
@@ -18,9 +19,12 @@ import pytest
 import soundfile
 import torch
 from helpers import write_tone
+from hypothesis import given
+from hypothesis import strategies as st
 
 from vocoder.data.speech import maker
 from vocoder.data.speech.corpus import Corpus
+from vocoder.data.speech.maker import silent_samples
 from vocoder.data.speech.preprocess import preprocess
 from vocoder.errors import VocoderError
 from vocoder.mel.spectrogram import MelSpectrogram
@@ -111,13 +115,21 @@ def bad_files(folder: Path) -> dict[str, str]:
     nan = np.full(4000, np.nan, np.float32)
     soundfile.write(folder / "nan.wav", nan, 22050, subtype="FLOAT")
     soundfile.write(folder / "short.wav", np.zeros(300), 22050)
+    soundfile.write(folder / "silent.wav", np.full(9000, 0.1), 22050)
+    write_tone(folder / "antiphase.wav", channels=1)
+    sound, rate = soundfile.read(folder / "antiphase.wav")
+    soundfile.write(folder / "antiphase.wav", np.stack([sound, -sound], 1), rate)
+    soundfile.write(folder / "integers.wav", sound * 32768, rate, subtype="FLOAT")
     (folder / "dangling.wav").symlink_to(folder / "nowhere.wav")
     return {
+        "antiphase.wav": "cancel each other",
         "cut.flac": "",
         "dangling.wav": "No such file",
         "empty.wav": "not readable",
+        "integers.wav": "full scale is 1",
         "nan.wav": "NaN",
-        "short.wav": "too short, 300 samples; preset tacotron2-22k needs 513",
+        "short.wav": "too short, 300 samples; preset tacotron2-22k needs 768, in whole frames",
+        "silent.wav": "digital silence",
         "text.wav": "not readable",
         "truncated.wav": "truncated",
         "zero.wav": "no samples",
@@ -189,13 +201,39 @@ def test_a_corpus_with_no_usable_clip_gives_no_manifest(tmp_path):
 
 
 def test_loud_floats_are_clipped_and_counted(tmp_path, source, caplog):
-    soundfile.write(source / "loud.wav", np.full(4000, 1.5, np.float32), 22050, subtype="FLOAT")
+    loud = np.full(4000, 1.5, np.float32)
+    loud[::100] = 0
+    soundfile.write(source / "loud.wav", loud, 22050, subtype="FLOAT")
     report = preprocess("wavs", source, tmp_path / "out", n_jobs=1)
     assert report.n_clipped == 1
     assert "1 clips go beyond full scale" in caplog.text
     corpus = Corpus.open(tmp_path / "out")
     (loud,) = (clip for clip in report.manifest.utterances if clip.id == "loud")
-    assert set(corpus.audio(loud).tolist()) == {32767}
+    assert set(corpus.audio(loud).tolist()) == {32767, 0}
+
+
+@pytest.mark.parametrize("share", [0, 0.02, 0.5])
+@pytest.mark.parametrize("dither", [False, True])
+def test_much_digital_silence_is_told_of(tmp_path, source, caplog, share, dither):
+    """Its likelihood has no bound, so that a training learns little else; dither mends that."""
+    for path in source.glob("*.wav"):
+        sound, rate = soundfile.read(path)
+        sound[: int(share * len(sound))] = 0
+        soundfile.write(path, sound, rate)
+    preprocess("wavs", source, tmp_path / "out", n_jobs=1, dither=dither)
+    told = "of the audio is digital silence" in caplog.text
+    assert told == (share > 0.05 and not dither)
+    if told:
+        caplog.clear()
+        preprocess("wavs", source, tmp_path / "out", n_jobs=1)  # what is kept counts too
+        assert "of the audio is digital silence" in caplog.text
+
+
+@given(st.lists(st.tuples(st.integers(-3, 3), st.integers(1, 600)), min_size=1))
+def test_silence_is_counted_in_runs(runs):
+    samples = np.concatenate([np.full(length, value, np.int16) for value, length in runs])
+    lengths = [len(list(group)) for _, group in itertools.groupby(samples.tolist())]
+    assert silent_samples(samples) == sum(length for length in lengths if length >= 256)
 
 
 # ---- the folder ----

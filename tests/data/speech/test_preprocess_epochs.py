@@ -27,12 +27,13 @@ SHIPPED = Path(__file__).parents[3] / "egs" / "quickstart" / "corpus" / "wavs"
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Four short recordings, and one of digital silence."""
+    """Four short recordings, and one of next to nothing."""
     folder = tmp_path_factory.mktemp("source")
     for path in sorted(SHIPPED.glob("*.flac"))[:4]:
         audio, rate = soundfile.read(path, dtype="int16")
         soundfile.write(folder / f"{path.stem}.wav", audio[:rate], rate)
-    soundfile.write(folder / "silence.wav", np.zeros(11025, np.int16), 22050)
+    quiet = np.random.default_rng(0).integers(0, 2, 11025).astype(np.int16)
+    soundfile.write(folder / "silence.wav", quiet, 22050)
     return folder
 
 

@@ -7,12 +7,14 @@ without the suffix, or the clip's id. Figures of different times compare only on
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from vocoder.data.speech.reader import Listing, Split
 from vocoder.errors import VocoderError
+from vocoder.files.text import path_text, read_text
 
 
 def split_by_lists(listing: Listing, source: Path, lists: Mapping[Split, Path]) -> Listing:
@@ -58,16 +60,16 @@ def read_list(path: Path) -> list[tuple[int, str]]:
     """Return the lines of a text file that are not blank, each with its number.
 
     Raises:
-        VocoderError: it cannot be read, is not UTF-8, or has no such line.
+        VocoderError: it cannot be read, see `read_text`, or has no such line.
     """
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        text = read_text(path)
     except OSError as error:
         raise VocoderError(f"{path}: cannot be opened ({error.strerror or error})") from None
-    except UnicodeDecodeError:
-        raise VocoderError(f"{path}: is not UTF-8 text; save it as UTF-8") from None
     lines = [
-        (number, line.strip()) for number, line in enumerate(text.split("\n"), 1) if line.strip()
+        (number, path_text(line.strip()))
+        for number, line in enumerate(text.split("\n"), 1)
+        if line.strip()
     ]
     if not lines:
         raise VocoderError(f"{path}: names no clip; write the path of a recording on each line")
@@ -81,4 +83,5 @@ def digest_of(path: Path) -> str:
         VocoderError: the list cannot be used.
     """
     names = [name for _, name in read_list(path)]
-    return f"{len(names)} clips, SHA-256 {hashlib.sha256(chr(10).join(names).encode()).hexdigest()}"
+    digest = hashlib.sha256(os.fsencode("\n".join(names))).hexdigest()
+    return f"{len(names)} clips, SHA-256 {digest}"

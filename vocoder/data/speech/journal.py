@@ -36,6 +36,7 @@ class Record:
     n_epochs: int = 0
     n_voiced: int = 0  # frames that the pitch tracker calls voiced, if epochs were asked for
     n_bad: int = 0  # those of them with which the epochs do not agree
+    n_silent: int = 0  # samples of digital silence, in runs
 
 
 class Journal:

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+SILENT_RUN = 256  # samples; no recording of anything holds one value so long
+
+
 @dataclass(frozen=True)
 class Failure:
     """A file that cannot be used."""
@@ -106,15 +109,20 @@ class Maker:
             return Failure(
                 file,
                 f"too short, {len(audio)} samples; preset {self.preset.name} needs "
-                f"{self.preset.min_samples} in whole frames of {hop}",
+                f"{-(-self.preset.min_samples // hop) * hop}, in whole frames of {hop}",
             )
+        n_silent = silent_samples(audio[:n_samples])
+        if n_silent == n_samples:
+            return Failure(file, "digital silence: all its samples are the same")
         samples: npt.NDArray[Any] = audio[:n_samples]
         if self.dither_seed is not None:
             samples = dithered(samples, self.dither_seed, clip.id)
         mel = self._mel(samples) if given is None else given
         _write_array(audio_path(self.out, clip.id), samples)
         _write_array(mel_path(self.out, clip.id), mel.numpy())
-        record = Record(clip.id, file, size, mtime_ns, n_samples, n_clipped, mel_state)
+        record = Record(
+            clip.id, file, size, mtime_ns, n_samples, n_clipped, mel_state, n_silent=n_silent
+        )
         return record if self.pitch is None else self._with_epochs(record, samples, self.pitch)
 
     def _with_epochs(self, record: Record, samples: npt.NDArray[Any], pitch: PitchRange) -> Record:
@@ -136,6 +144,13 @@ class Maker:
         stored = torch.from_numpy(np.multiply(samples, 1 / 32768, dtype=np.float32))
         with torch.inference_mode():
             return MelSpectrogram(self.preset)(stored)
+
+
+def silent_samples(samples: npt.NDArray[np.int16]) -> int:
+    """Return how many samples (N,) lie in runs of `SILENT_RUN` or more that are all the same."""
+    changes = np.flatnonzero(samples[1:] != samples[:-1]) + 1
+    runs = np.diff(changes, prepend=0, append=len(samples))
+    return int(runs[runs >= SILENT_RUN].sum())
 
 
 def dithered(samples: npt.NDArray[np.int16], seed: int, identity: str) -> npt.NDArray[np.float32]:

@@ -32,6 +32,8 @@ from vocoder.mel.presets import MelPreset, get_preset
 
 logger = logging.getLogger("vocoder")
 
+_MUCH_SILENCE = 0.05  # of a corpus; the gates of most studios leave less
+
 
 @dataclass(frozen=True)
 class PreprocessReport:
@@ -162,6 +164,8 @@ def preprocess(
     n_clipped = sum(record.n_clipped > 0 for record in records.values())
     if n_clipped:
         logger.warning("%d clips go beyond full scale and were clipped", n_clipped)
+    if not dither:
+        _warn_of_silence(records.values())
     return PreprocessReport(
         out=out,
         manifest=manifest,
@@ -208,6 +212,19 @@ def _lists(
     if validation_list is not None:
         lists["validation"] = Path(validation_list)
     return lists
+
+
+def _warn_of_silence(records: Iterable[Record]) -> None:
+    n_samples = n_silent = 0
+    for record in records:
+        n_samples += record.n_samples
+        n_silent += record.n_silent
+    if n_silent > _MUCH_SILENCE * n_samples:
+        logger.warning(
+            "%.0f %% of the audio is digital silence, whose likelihood has no bound, so that a "
+            "training would learn little else; preprocess it with --dither, or cut it away",
+            100 * n_silent / n_samples,
+        )
 
 
 def _summary(pitch: PitchRange, records: Iterable[Record]) -> EpochSummary:
@@ -302,7 +319,7 @@ def _utterances(
 
 def _finish(out: Path, manifest: Manifest, journal: Journal, records: Mapping[str, Record]) -> None:
     """Write the manifest, then remove the files that it does not list."""
-    content = manifest.to_json().encode()
+    content = manifest.to_json().encode("utf-8", "surrogateescape")
     path = out / MANIFEST
     if not path.exists() or path.read_bytes() != content:
         if hasattr(os, "sync"):

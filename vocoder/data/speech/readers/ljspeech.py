@@ -1,6 +1,6 @@
 """LJSpeech (Ito and Johnson, 2017), and any corpus in its shape.
 
-    metadata.csv       id|text|normalised text
+    metadata.csv       id|text|normalised text; or with tabs, semicolons or commas; or ids alone
     wavs/ID.wav        or ID.flac
 
 The published split of NanoFlow and WaveFlow takes the ids in sorted order: the first 1310 of 13,100
@@ -9,6 +9,7 @@ are the test, the rest the training. Their code puts one clip into both; here it
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 from vocoder.data.speech.reader import (
@@ -20,6 +21,9 @@ from vocoder.data.speech.reader import (
     register_dataset,
 )
 from vocoder.errors import VocoderError
+from vocoder.files.text import decode_text
+
+logger = logging.getLogger("vocoder")
 
 
 @register_dataset("ljspeech")
@@ -42,7 +46,7 @@ def read_ljspeech(source: Path, test_clips: int | None, seed: int) -> Listing:
             f"{metadata}: not found; give the folder that holds metadata.csv and wavs/, such as "
             "LJSpeech-1.1, or read a plain folder with `preprocess wavs`"
         ) from None
-    ids, problems = parse_metadata(content)
+    ids, problems = parse_metadata(decode_text(content, str(metadata)))
     paths = {}
     for identity in ids:
         candidates = (source / "wavs" / f"{identity}{suffix}" for suffix in (".wav", ".flac"))
@@ -52,7 +56,11 @@ def read_ljspeech(source: Path, test_clips: int | None, seed: int) -> Listing:
         else:
             paths[identity] = path
     if not paths:
-        raise VocoderError(f"{source}: none of the {len(ids)} clips in metadata.csv is in wavs/")
+        first = f", such as {ids[0][:80]!r}," if ids else ""
+        raise VocoderError(
+            f"{source}: none of the {len(ids)} clips in metadata.csv{first} is in wavs/ as .wav or "
+            ".flac"
+        )
     n_test = n_test_clips(len(ids), test_clips, source)
     test = first_ids(ids, n_test)
     clips = tuple(
@@ -63,22 +71,27 @@ def read_ljspeech(source: Path, test_clips: int | None, seed: int) -> Listing:
     return Listing(clips, rule, tuple(problems))
 
 
-def parse_metadata(content: bytes) -> tuple[list[str], list[tuple[str, str]]]:
+# Tried in this order where no line has the usual bar: a text holds commas sooner than tabs.
+_SEPARATORS = {"\t": "tabs", ";": "semicolons", ",": "commas"}
+
+
+def parse_metadata(text: str) -> tuple[list[str], list[tuple[str, str]]]:
     """Return the ids of metadata.csv, and (line, reason) of every line that cannot be used.
 
-    Only the id matters to a vocoder, so that the number of text columns is free; but a line without
-    any is broken. An id that could leave the folder wavs is refused.
+    Only the id matters to a vocoder, so that the number of text columns is free, and a file of ids
+    alone will do; but where other lines have columns, a line without any is broken. Another
+    separator than `|` is told of in a warning. An id that could leave the folder wavs is refused.
     """
+    lines = [(number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
+    separator = _separator([line for _, line in lines])
     ids: dict[str, int] = {}
     problems = []
-    for number, raw in enumerate(content.removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1):
-        if not raw.strip():
-            continue
-        identity, bar, _ = raw.decode("utf-8", "replace").partition("|")
-        identity = identity.strip()
+    for number, line in lines:
+        identity, bar, _ = line.partition(separator) if separator else (line, "", "")
+        identity = identity.strip().strip('"')
         reason = None
-        if not bar:
-            reason = "has no `|`; a line is `id|text|normalised text`"
+        if separator and not bar:
+            reason = f"has no `{separator}`; a line is `id|text|normalised text`"
         elif not is_safe_id(identity):
             reason = f"id {identity[:40]!r} is not fit for a file name"
         elif identity in ids:
@@ -88,3 +101,15 @@ def parse_metadata(content: bytes) -> tuple[list[str], list[tuple[str, str]]]:
         else:
             ids[identity] = number
     return list(ids), problems
+
+
+def _separator(lines: list[str]) -> str:
+    """Return what divides the columns: `|`, else what every line has, else nothing."""
+    if any("|" in line for line in lines):
+        return "|"
+    for separator, name in _SEPARATORS.items():
+        if lines and all(separator in line for line in lines):
+            logger.warning("metadata.csv: no line has `|`; taken for columns between %s", name)
+            return separator
+    logger.warning("metadata.csv: no line has `|`; taken for a list of ids alone")
+    return ""
