@@ -109,7 +109,7 @@ def save(
     """Write a checkpoint; the file appears whole or not at all.
 
     Args:
-        path: the file to make or to replace.
+        path: The file to make or to replace.
         model: the model with the weights to use.
         data: what the model was trained on.
         recipe: what `Recipe.to_dict` gave.
@@ -119,7 +119,7 @@ def save(
         training: what resuming needs; None for a checkpoint that is only used.
 
     Raises:
-        OSError: the folder cannot be written to, or the disk is full.
+        OSError: The folder cannot be written to, or the disk is full.
     """
     tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
     header: dict[str, Any] = {
@@ -167,7 +167,7 @@ def is_of_images(path: str | Path) -> bool:
     """Return whether a checkpoint file or run folder is that of an image model.
 
     Raises:
-        VocoderError: there is no such file, or it is not a checkpoint of ours.
+        VocoderError: There is no such file, or it is not a checkpoint of ours.
     """
     return "images" in read_header(find_checkpoint(path))
 
@@ -176,7 +176,7 @@ def find_checkpoint(path: str | Path) -> Path:
     """Return the file that `path` means: itself, or of a run folder the best or newest.
 
     Raises:
-        VocoderError: there is none.
+        VocoderError: There is none.
     """
     path = Path(path)
     if path.is_file():
@@ -211,7 +211,7 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> Checkpoint:
     """Load the model of a checkpoint, from a file or a run folder.
 
     Raises:
-        VocoderError: no such file, truncated, not a checkpoint of ours, or one whose tensors do not
+        VocoderError: No such file, truncated, not a checkpoint of ours, or one whose tensors do not
             fit the model that it names.
     """
     path = find_checkpoint(path)
@@ -252,7 +252,7 @@ def load_training(path: Path, device: str | torch.device) -> TrainingState:
     """Load what resuming needs from a checkpoint.
 
     Raises:
-        VocoderError: the file holds only a voice.
+        VocoderError: The file holds only a voice.
     """
     header = read_header(path)
     if "training" not in header:
@@ -266,12 +266,15 @@ def read_header(path: Path) -> dict[str, Any]:
     """Return the JSON header of a checkpoint.
 
     Raises:
-        VocoderError: not a whole checkpoint of ours, or one of a later format.
+        VocoderError: Not a whole checkpoint of ours, or one of a later format.
     """
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             text = (file.metadata() or {}).get(_KEY)
     except safetensors.SafetensorError as error:
+        foreign = _foreign_kind(path)
+        if foreign is not None:
+            raise VocoderError(f"{path}: {foreign}") from None
         raise DamagedFileError(
             f"{path}: not a whole safetensors file ({error}); copy it again"
         ) from None
@@ -289,6 +292,31 @@ def read_header(path: Path) -> dict[str, Any]:
             f"{path}: format {header['format']!r} is not {FORMAT}; upgrade vocoder to read it"
         )
     return dict(header)
+
+
+def _foreign_kind(path: Path) -> str | None:
+    """Say what a file is that begins as a file of another program, and what to do with it."""
+    with open(path, "rb") as file:
+        start = file.read(8)
+    published = "convert a published checkpoint with `vocoder import`"
+    # A model of ONNX begins with the version of its format and the name of its producer.
+    if path.suffix.lower() == ".onnx" or (start[:1] == b"\x08" and start[2:3] == b"\x12"):
+        return (
+            "an ONNX graph, which onnxruntime runs (docs/onnx.md); name the checkpoint that it was "
+            "exported from"
+        )
+    kinds = {
+        b"PK": f"a zip archive, as torch.save and numpy write; {published}",
+        b"\x80": f"a pickle, as torch.save writes; {published}",
+        b"\x93NUMPY": "an array of numpy, such as a mel; name a voice",
+        b"\x89HDF": f"an HDF5 file, as Keras writes; {published}",
+        b"RIFF": "a recording; name a voice",
+    }
+    # Two bytes could begin a checkpoint of ours too: the length of its header.
+    is_ours = start[4:] == bytes(4) and path.suffix == ".safetensors"
+    return next(
+        (kind for mark, kind in kinds.items() if start.startswith(mark) and not is_ours), None
+    )
 
 
 def read_tensors(path: Path, prefix: str, device: str | torch.device) -> dict[str, Tensor]:

@@ -223,6 +223,51 @@ def test_a_file_that_is_no_voice(run, tmp_path, out):
         assert_one_error_line(run("synthesize", tmp_path / "a.npy", "-o", out, "--voice", bad), bad)
 
 
+FOREIGN = {
+    "x.pt": (lambda path: torch.save({"a": torch.zeros(2)}, path), ["vocoder import"]),
+    "old.pth": (
+        lambda path: torch.save({"a": 1}, path, _use_new_zipfile_serialization=False),
+        ["a pickle", "vocoder import"],
+    ),
+    "v.onnx": (lambda path: path.write_bytes(b"\x08\x08\x12\x07vocoder"), ["onnxruntime"]),
+    "renamed": (lambda path: path.write_bytes(b"\x08\x08\x12\x07vocoder"), ["onnxruntime"]),
+    "mel.npy": (lambda path: np.save(path, np.zeros(3)), ["an array of numpy"]),
+    "mel.npz": (lambda path: np.savez(path, np.zeros(3)), ["a zip archive"]),
+    "x.h5": (lambda path: path.write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(9)), ["HDF5"]),
+    "speech.wav": (lambda path: path.write_bytes(b"RIFF" + bytes(40)), ["a recording"]),
+}
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_a_voice_of_another_program(run, tmp_path, name):
+    """It says what the file is and what to do with it, not to copy it again."""
+    write, words = FOREIGN[name]
+    write(tmp_path / name)
+    np.save(tmp_path / "a.npy", some_mel(3).numpy())
+    for command in (
+        ("synthesize", tmp_path / "a.npy", "-o", tmp_path / "out", "--voice", tmp_path / name),
+        ("info", tmp_path / name),
+        ("export", tmp_path / name, "-o", tmp_path / "new.onnx"),
+        ("sample", tmp_path / name, "-o", tmp_path / "a.png"),
+    ):
+        result = run(*command)
+        assert_one_error_line(result, tmp_path / name, *words)
+        assert "copy it again" not in result.err
+
+
+def test_the_name_of_a_shipped_voice_works_wherever_a_voice_is_taken(run, tmp_path):
+    make_corpus(tmp_path / "corpus", n_clips=2)
+    new = ("--data", tmp_path / "corpus", "--run-dir", tmp_path / "run", "-o", "train.steps=1")
+    tuning = ("train", "tiny/nanoflow", *new, "--init-from")
+    # It is found, and only does not fit; what is not found is named with the voices there are.
+    assert_one_error_line(run(*tuning, "espeak-small"), "espeak-small.safetensors")
+    assert_one_error_line(run(*tuning, "espeak-smal"), "did you mean 'espeak-small'?")
+    assert_one_error_line(run(*tuning, "griffin-lim"), "an algorithm without a checkpoint")
+    sampled = run("sample", "espeak-small", "-o", tmp_path / "a.png")
+    assert_one_error_line(sampled, "is a voice and knows no images")
+    assert_one_error_line(run("evaluate-images", "espeak-small"), "is a voice, not an image model")
+
+
 def test_an_import_of_junk(run, tmp_path, out):
     (tmp_path / "c.json").write_text("{}")
     (tmp_path / "c.pt").write_bytes(b"junk")

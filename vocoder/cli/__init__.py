@@ -52,6 +52,11 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         code = _fail(_explain(error))
     except VocoderError as error:
         code = _fail(str(error))
+    except UnicodeEncodeError as error:
+        code = _fail(
+            f"{error.object!a}: a name that the encoding of this locale ({error.encoding}) cannot "
+            "write; set PYTHONUTF8=1"
+        )
     try:
         sys.stdout.flush()
     except OSError:

@@ -22,7 +22,7 @@ PICTURE = "Picture"
 
 
 @command(example="vocoder sample runs/digits -o samples.png -n 16")
-@argument("model", "A checkpoint file or a run folder of an image model.", type=PATH)
+@argument("model", "A checkpoint file or a run folder of an image model.")
 @option("-o", "--out", group=FILES, required=True, type=PATH, help="Write this .png file.")
 @test_images_option
 @option(
@@ -52,7 +52,7 @@ PICTURE = "Picture"
 @click.pass_context
 def sample(
     context: click.Context,
-    model: Path,
+    model: str,
     out: Path,
     count: int,
     temperature: float,
@@ -67,6 +67,7 @@ def sample(
     The range of brightness is fixed, and a value that is not finite shows in magenta.
     """
     from vocoder.images.sampling import sample_grid
+    from vocoder.voice.catalogue import shipped_or_path
 
     if reconstruct and interpolate is not None:
         raise click.UsageError("--reconstruct, --interpolate: choose one")
@@ -75,7 +76,7 @@ def sample(
     else:
         refuse(context, ("data",), "is for --reconstruct and --interpolate; samples need none")
     report = sample_grid(
-        model,
+        shipped_or_path(model),
         out,
         count,
         temperature=temperature,

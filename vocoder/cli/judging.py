@@ -199,9 +199,10 @@ def evaluate_images(
 
     from vocoder.judging.comparison import finite_or_none
     from vocoder.judging.images import evaluate_images as run
+    from vocoder.voice.catalogue import shipped_or_path
 
     figures = run(
-        model,
+        shipped_or_path(model),
         data,
         n_images=images,
         n_draws=draws,

@@ -40,8 +40,8 @@ TRAINING = "Training"
 @option(
     "--init-from",
     group=FILES,
-    type=PATH,
-    help="Start from the weights of this checkpoint, as step 0 of a new run.",
+    help="Start from the weights of this checkpoint, run folder or shipped voice, as step 0 of a "
+    "new run.",
 )
 @option(
     "--resume",
@@ -66,7 +66,7 @@ def train(
     run_dir: Path,
     overrides: tuple[str, ...],
     resume: bool,
-    init_from: Path | None,
+    init_from: str | None,
     device: str | None,
 ) -> None:
     """Train a voice or an image model by a recipe.

@@ -21,7 +21,7 @@ def load_npy(path: Path) -> npt.NDArray[Any]:
     """Map an .npy file.
 
     Raises:
-        VocoderError: it is missing, damaged or holds objects.
+        VocoderError: It is missing, damaged or holds objects.
     """
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
@@ -40,7 +40,7 @@ def load_npz(path: Path) -> dict[str, npt.NDArray[Any]]:
     """Read the arrays of an .npz file.
 
     Raises:
-        VocoderError: it is missing or damaged, or any of them holds objects.
+        VocoderError: It is missing or damaged, or any of them holds objects.
     """
     try:
         with open(path, "rb") as file:
@@ -59,7 +59,7 @@ def read_npz(file: BinaryIO, most_bytes: int | None = None) -> dict[str, npt.NDA
         most_bytes: Bytes that all arrays together may have; None is what the file can hold.
 
     Raises:
-        Exception: of any kind, from a file that is damaged.
+        Exception: Of any kind, from a file that is damaged.
     """
     start = file.read(8)
     file.seek(0)
@@ -87,7 +87,7 @@ def check_zip(members: list[zipfile.ZipInfo], length: int, most_bytes: int | Non
             `length`.
 
     Raises:
-        ValueError: they do, or are packed in another way than numpy's.
+        ValueError: They do, or are packed in another way than numpy's.
     """
     if any(m.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) for m in members):
         raise ValueError("packed otherwise than numpy packs")
@@ -106,10 +106,10 @@ def read_array(stream: BinaryIO, most_bytes: int, magic: bytes = b"") -> npt.NDA
         stream: Stream to read from, which need not be seekable.
         most_bytes: Bytes that the array may have; what claims more is refused before it gets
             memory.
-        magic: the first eight bytes, where they have been read.
+        magic: The first eight bytes, where they have been read.
 
     Raises:
-        Exception: of any kind, from a stream that is damaged.
+        Exception: Of any kind, from a stream that is damaged.
     """
     npy = np.lib.format
     magic = magic or bytes(read_exactly(stream, npy.MAGIC_LEN))
@@ -132,7 +132,7 @@ def read_exactly(stream: BinaryIO, n_bytes: int) -> bytearray:
     """Read so many bytes, asking for memory as they come.
 
     Raises:
-        ValueError: the stream ends before.
+        ValueError: The stream ends before.
     """
     content = bytearray()
     while len(content) < n_bytes:

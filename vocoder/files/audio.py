@@ -119,7 +119,7 @@ def read_int16(
         The samples (N,), and how many lay beyond full scale and were clipped.
 
     Raises:
-        VocoderError: as `read_wav`.
+        VocoderError: As `read_wav`.
     """
     channels, rate = _read_channels(path, "int16")
     if channels.dtype == np.int16 and channels.shape[1] == 1 and rate == sample_rate:
@@ -220,7 +220,7 @@ def float_to_int16(audio: npt.ArrayLike) -> tuple[npt.NDArray[np.int16], int]:
         The int16 samples, and how many lay outside [-1, 1].
 
     Raises:
-        VocoderError: a sample is no float, NaN or infinite.
+        VocoderError: A sample is no float, NaN or infinite.
     """
     audio = np.asarray(audio)
     low, high = _check_floats(audio)

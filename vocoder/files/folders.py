@@ -12,7 +12,7 @@ class FolderFiles:
     """What lies below a folder.
 
     Attributes:
-        files: relative to the folder, sorted; hidden ones and those in hidden folders left out.
+        files: Relative to the folder, sorted; hidden ones and those in hidden folders left out.
         left_out: (place, reason) of each folder that was not entered.
     """
 

@@ -22,8 +22,8 @@ def read_text(path: str | os.PathLike[str]) -> str:
     """Return the text of a file: by its byte order mark, if it begins with one, or else UTF-8.
 
     Raises:
-        VocoderError: it is neither; the message names the first line that is not.
-        OSError: it cannot be opened.
+        VocoderError: It is neither; the message names the first line that is not.
+        OSError: It cannot be opened.
     """
     return decode_text(Path(path).read_bytes(), str(path))
 
@@ -32,11 +32,11 @@ def decode_text(content: bytes, name: str) -> str:
     """Return the text of a file's content, as `read_text` does.
 
     Args:
-        content: of the whole file.
-        name: of the file, for messages.
+        content: The bytes of the whole file.
+        name: The name of the file, for messages.
 
     Raises:
-        VocoderError: it is neither in UTF-8 nor begins with a byte order mark.
+        VocoderError: It is neither in UTF-8 nor begins with a byte order mark.
     """
     encoding = next((name for mark, name in _MARKS if content.startswith(mark)), "utf-8")
     try:

@@ -39,7 +39,7 @@ class MelFile:
         mel: float32, (M, F).
         preset: what the caller, the file, its sidecar or its folder says the mel was made with;
             None where nobody says.
-        name: the file's name, for messages.
+        name: The file's name, for messages.
     """
 
     mel: torch.Tensor
@@ -64,13 +64,13 @@ def read_mel(
     of bands and its first has not. A square array is taken as (M, F).
 
     Args:
-        source: a path with a suffix of `MEL_SUFFIXES`, or an open binary file in `.npy` format.
+        source: A path with a suffix of `MEL_SUFFIXES`, or an open binary file in `.npy` format.
         n_mels: number of bands expected where no preset is known; None takes the array as (M, F).
         preset: what the mel was made with, whatever the file says.
 
     Raises:
-        VocoderError: not a mel file, not exactly one utterance, no frames, or not finite.
-        OSError: the file cannot be opened.
+        VocoderError: Not a mel file, not exactly one utterance, no frames, or not finite.
+        OSError: The file cannot be opened.
     """
     own: str | Mapping[str, Any] | None = None
     if isinstance(source, str | os.PathLike):
@@ -121,12 +121,12 @@ def read_mel_pieces(
     turned round as `read_mel` does.
 
     Args:
-        source: an open binary file; it need not be seekable.
+        source: An open binary file; it need not be seekable.
         n_mels: Number of bands that are expected.
         name: Name of the source for messages.
 
     Raises:
-        VocoderError: what comes is no `.npy` array of floats in two dimensions, or ends within it.
+        VocoderError: What comes is no `.npy` array of floats in two dimensions, or ends within it.
     """
     number, turned = 0, False
     while start := source.read(8):

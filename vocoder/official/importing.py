@@ -60,14 +60,14 @@ def import_official_file(
     Nothing that the file names is imported or run; see `read_torch_file`.
 
     Args:
-        path: a file of `torch.save`: a state dict, alone or under `model` or `state_dict`, or a
+        path: A file of `torch.save`: a state dict, alone or under `model` or `state_dict`, or a
             WaveGlow that was pickled whole.
         config_path: the published JSON; None is the configuration that the checkpoint holds, or
             what its tensors tell.
         out: the checkpoint to write.
 
     Raises:
-        VocoderError: a file is missing, damaged, or does not fit the other.
+        VocoderError: A file is missing, damaged, or does not fit the other.
     """
     given = {} if config_path is None else _read_json(Path(config_path))
     if not Path(path).is_file():

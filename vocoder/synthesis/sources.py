@@ -26,7 +26,7 @@ class Source:
     """One utterance to speak.
 
     Attributes:
-        path: a mel file or an audio file; None for a `.npy` array that came on standard input.
+        path: A mel file or an audio file; None for a `.npy` array that came on standard input.
         name: Path of its audio below the output folder, without a suffix.
         data: what came on standard input.
     """
@@ -48,7 +48,7 @@ def standard_input() -> BinaryIO:
     """Return the stream that `-` stands for as an input.
 
     Raises:
-        VocoderError: it is closed.
+        VocoderError: It is closed.
     """
     if sys.stdin is None:
         raise VocoderError("standard input: is closed; pipe a mel into it, or name a file")
@@ -63,7 +63,7 @@ def collect_sources(inputs: Sequence[str]) -> list[Source]:
     for a `.npy` array on standard input.
 
     Raises:
-        VocoderError: an input is missing, empty or of an unknown kind.
+        VocoderError: An input is missing, empty or of an unknown kind.
     """
     sources: list[Source] = []
     for text in inputs:

@@ -34,6 +34,7 @@ from vocoder.training.run_folder import RunFolder
 from vocoder.training.stopping import stop_requests
 from vocoder.training.task import Task
 from vocoder.training.voice import VoiceTask
+from vocoder.voice.catalogue import find_voice
 
 
 class Trainer:
@@ -50,7 +51,7 @@ class Trainer:
         run_dir: Folder of the run, which is made if need be.
         resume: Whether to continue from the newest usable checkpoint in `run_dir`, if there is one.
         device: The device to train on, such as "cuda"; None is the GPU if there is one.
-        init_from: A checkpoint whose weights a new run starts from.
+        init_from: A checkpoint, run folder or shipped voice whose weights a new run starts from.
 
     Raises:
         VocoderError: The data, the device or the folder does not fit the recipe. The folder is then
@@ -91,7 +92,7 @@ class Trainer:
             if newest is not None:
                 self._restore(newest)
             elif init_from is not None:
-                self._start_from(Path(init_from))
+                self._start_from(find_voice(str(init_from)))
             self._saved_step = -1 if newest is None else self.step
             self.logger = self._open_log()
             resources.enter_context(closing(self.logger))
@@ -362,7 +363,7 @@ def open_task(recipe: VoiceRecipe | ImageRecipe, data: str | Path | None) -> Tas
         data: the path of a corpus or of images; None for images that come with a library.
 
     Raises:
-        VocoderError: the data is missing or does not fit the recipe.
+        VocoderError: The data is missing or does not fit the recipe.
     """
     if isinstance(recipe, ImageRecipe):
         return ImageTask(recipe, None if data is None else Path(data))

@@ -10,6 +10,7 @@ A voice that loses to Griffin-Lim on held-out sentences is listed, but is never 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -71,18 +72,22 @@ def default_voice() -> tuple[str, str]:
     return catalogue.default, catalogue.reason
 
 
+def shipped_or_path(path_or_name: str | os.PathLike[str]) -> Path:
+    """Return the checkpoint of a shipped voice given by its name, and anything else as a path."""
+    voice = Catalogue.read().voices.get(os.fspath(path_or_name))
+    return Path(path_or_name) if voice is None else voice.path
+
+
 def find_voice(path_or_name: str) -> Path:
     """Return the checkpoint file or run folder of a voice given by name or path.
 
     What could be both is a name; write ./NAME for the path.
 
     Raises:
-        VocoderError: there is neither such a voice nor such a path.
+        VocoderError: There is neither such a voice nor such a path.
     """
     voices = Catalogue.read().voices
-    if path_or_name in voices:
-        return voices[path_or_name].path
-    path = Path(path_or_name)
+    path = shipped_or_path(path_or_name)
     if not path_or_name or not path.exists():  # an empty path is the current folder
         if path_or_name == GRIFFIN_LIM:
             raise VocoderError(

@@ -26,7 +26,7 @@ def split_by_lists(listing: Listing, source: Path, lists: Mapping[Split, Path]) 
         lists: a text file for each split but the training.
 
     Raises:
-        VocoderError: a list cannot be read, is empty, names what is no clip, or names a clip that
+        VocoderError: A list cannot be read, is empty, names what is no clip, or names a clip that
             another line or list has named.
     """
     named: dict[str, str] = {}
@@ -60,7 +60,7 @@ def read_list(path: Path) -> list[tuple[int, str]]:
     """Return the lines of a text file that are not blank, each with its number.
 
     Raises:
-        VocoderError: it cannot be read, see `read_text`, or has no such line.
+        VocoderError: It cannot be read, see `read_text`, or has no such line.
     """
     try:
         text = read_text(path)
@@ -80,7 +80,7 @@ def digest_of(path: Path) -> str:
     """Return what tells one list from another: the number of its lines, and their SHA-256.
 
     Raises:
-        VocoderError: the list cannot be used.
+        VocoderError: The list cannot be used.
     """
     names = [name for _, name in read_list(path)]
     digest = hashlib.sha256(os.fsencode("\n".join(names))).hexdigest()

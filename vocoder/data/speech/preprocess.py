@@ -94,13 +94,13 @@ def preprocess(
 
     Args:
         corpus: name of the reader, "ljspeech" or "wavs".
-        source: the folder it reads.
+        source: The folder it reads.
         out: the folder to make, or to continue.
         preset: recipe of the mels.
         mels: a folder of mels that a TTS model has made of the same clips, to fine-tune on instead
             of the recordings' own; see `given_mels.pair_mels`. They may be up to two frames longer
             or shorter than their recordings.
-        test_clips: clips held out for the test; None: a tenth.
+        test_clips: Clips held out for the test; None: a tenth.
         test_list: a text file that names the test clips, in place of the reader's own split; see
             `given_splits`. All clips may be test clips, of a corpus to judge by alone.
         validation_list: one that names clips for choosing settings; only beside `test_list`.
@@ -112,7 +112,7 @@ def preprocess(
         strict: stop at the first file that cannot be used, instead of leaving it out.
 
     Raises:
-        VocoderError: the source cannot be used; `out` holds something else, or was made with other
+        VocoderError: The source cannot be used; `out` holds something else, or was made with other
             settings; nothing usable is left; or, with `strict`, any file cannot be used.
         OSError: `out` cannot be written.
         KeyboardInterrupt: on Ctrl-C or SIGTERM; the same call continues.
@@ -274,7 +274,7 @@ def _make(
     """Make clips, adding to `records`; return (file, reason) of those that cannot be used.
 
     Raises:
-        VocoderError: with `strict`, one cannot be used.
+        VocoderError: With `strict`, one cannot be used.
     """
     failures = []
     with journal.appending(records.values()) as append:

@@ -31,12 +31,12 @@ def read_ljspeech(source: Path, test_clips: int | None, seed: int) -> Listing:
     """List the clips of `source`, the folder that holds metadata.csv and wavs.
 
     Args:
-        source: such as LJSpeech-1.1.
-        test_clips: length of the test; None: a tenth, 1310 of the real corpus.
-        seed: not used, the split is fixed.
+        source: Such as LJSpeech-1.1.
+        test_clips: Length of the test; None: a tenth, 1310 of the real corpus.
+        seed: Not used, the split is fixed.
 
     Raises:
-        VocoderError: the folder is of another shape, or too few clips are listed.
+        VocoderError: The folder is of another shape, or too few clips are listed.
     """
     metadata = source / "metadata.csv"
     try:
