@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from typing import Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 import click
 
@@ -11,6 +12,7 @@ from vocoder.cli.help import argument, command, option
 from vocoder.cli.options import (
     COMPUTING,
     FILES,
+    PATH,
     SOUND,
     Size,
     device_option,
@@ -19,6 +21,11 @@ from vocoder.cli.options import (
     seed_option,
     temperature_option,
 )
+
+if TYPE_CHECKING:
+    from vocoder.mel.normalisation import Scale
+    from vocoder.synthesis.outputs import Report
+    from vocoder.voice.vocoder import Vocoder
 
 
 @command(example="vocoder synthesize mel.npz -o speech.wav")
@@ -42,6 +49,20 @@ from vocoder.cli.options import (
     "--preset",
     group=FILES,
     help="The mels were made with this preset, whatever their files say.",
+)
+@option(
+    "--mel-stats",
+    group=FILES,
+    type=PATH,
+    metavar="FILE",
+    help="The mels are z-scores by the means and scales in this .npz, .npy, .h5 or .json file, "
+    "which their model was trained with.",
+)
+@option(
+    "--mel-scale",
+    group=FILES,
+    type=click.Choice(["db", "log10", "ln"]),
+    help="The mels hold this logarithm, and are otherwise of their preset.",
 )
 @option(
     "--stream",
@@ -105,6 +126,8 @@ def synthesize(
     out: str,
     voice: str | None,
     preset: str | None,
+    mel_stats: Path | None,
+    mel_scale: Scale | None,
     temperature: float,
     seed: int | None,
     dtype: str | None,
@@ -126,8 +149,10 @@ def synthesize(
     With --stream, pieces of one mel come as .npy arrays one after the other on standard input, and
     go as raw 16-bit PCM, or as a WAV of unknown length, to standard output. Give - -o - for that.
     """
+    from vocoder.mel.normalisation import read_mel_stats
     from vocoder.mel.presets import get_preset
     from vocoder.synthesis.files import synthesize_files
+    from vocoder.synthesis.origin import MelOrigin
     from vocoder.synthesis.outputs import plan_outputs
     from vocoder.synthesis.sources import STANDARD_STREAM, collect_sources, standard_input
     from vocoder.synthesis.stream import synthesize_stream
@@ -147,7 +172,11 @@ def synthesize(
             raise click.UsageError(
                 "--stream: works from standard input to standard output; give - -o -"
             )
-    stated = None if preset is None else get_preset(preset)
+    origin = MelOrigin(
+        None if preset is None else get_preset(preset),
+        None if mel_stats is None else read_mel_stats(mel_stats),
+        mel_scale,
+    )
     name, reason = (voice, None) if voice is not None else default_voice()
     speaker = load(name, device=device, dtype=dtype, backend=backend, memory=memory)
     if stream is None:
@@ -155,7 +184,7 @@ def synthesize(
             speaker,
             sources,
             outputs,
-            preset=stated,
+            origin=origin,
             temperature=temperature,
             seed=seed,
             batch_size=batch_size,
@@ -168,11 +197,16 @@ def synthesize(
             standard_input(),
             sys.stdout.buffer,
             stream,
-            preset=stated,
+            origin=origin,
             temperature=temperature,
             seed=seed,
             refine=refine,
         )
+    _tell(report, speaker, name, reason)
+
+
+def _tell(report: Report, speaker: Vocoder, name: str, reason: str | None) -> None:
+    """Print what was done, and why this voice spoke where nobody named one."""
     for file, n_clipped in report.clipped.items():
         click.echo(f"vocoder: {file}: {n_clipped} samples were clipped", err=True)
     if reason is not None:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 from torch import Tensor
 
 from vocoder.device import as_float64
 from vocoder.mel.presets import MelPreset, get_preset
+
+logger = logging.getLogger("vocoder")
 
 # Speech in natural logarithms, whatever its gain: from the median to the loudest cells (contrast)
 # there are 2 to 6.5 nats, from band to band (grain) 0.2 to 0.6, and the product of both lies in 0.7
@@ -18,7 +24,53 @@ _LOG10_CONTRASTS = 1.2, 2.7
 _LN_CONTRAST = 2.9
 _LN_PRODUCT = 0.5  # of speech in ln, at least
 _LOG10_PRODUCT = 0.65  # of speech in log10, at most
+_DB_CONTRAST = 15  # dB; that of speech is 17 to 56, and of ln of its power 4 to 13
+_CHECKED_FRAMES = 2000  # enough to tell, of an hour of mel
 _SPIKE = 3  # cells at one value that make it a floor, not chance
+
+
+_is_told: ContextVar[bool] = ContextVar("_is_told", default=False)
+
+
+def misfit(mel: Tensor, preset: MelPreset) -> str | None:
+    """Say in words that a mel cannot be of a preset, and what to do; None where it can.
+
+    Args:
+        mel: The mel (M, F), of which the first frames are looked at.
+        preset: What it is taken for.
+    """
+    appearance = looks_like(mel[..., :_CHECKED_FRAMES], preset)
+    if appearance is None:
+        return None
+    remedy = "make it by that preset"
+    if "unit variance" in appearance:
+        remedy = "undo it with the statistics of its model (--mel-stats FILE)"
+    elif "dB" in appearance and preset.log != "none":
+        remedy = "if only the logarithm is another, give --mel-scale db"
+    elif "log10" in appearance:
+        remedy = "if only the logarithm is another, give --mel-scale log10"
+    elif "normalised" in appearance:
+        remedy = "undo what its model did to it"
+    return f"the values do not fit the preset {preset.name}: {appearance}; {remedy}"
+
+
+def warn_of_misfit(mel: Tensor, preset: MelPreset, name: str = "mel") -> None:
+    """Log a warning where a mel (M, F) cannot be of a preset, for whoever has not told of it."""
+    if _is_told.get() or not mel.numel():
+        return
+    problem = misfit(mel, preset)
+    if problem is not None:
+        logger.warning("%s: %s", name, problem)
+
+
+@contextmanager
+def telling_of_misfits() -> Iterator[None]:
+    """Let nothing within the block warn of a misfit, since who opens it tells of them by name."""
+    token = _is_told.set(True)
+    try:
+        yield
+    finally:
+        _is_told.reset(token)
 
 
 def looks_like(mel: Tensor, preset: MelPreset | str) -> str | None:
@@ -79,7 +131,9 @@ def _name(mel: Tensor) -> str:
     """Name the likeliest scale of values that do not fit."""
     low, high = mel.min().item(), mel.max().item()
     if low < -20:
-        return "looks like dB"
+        contrast, _ = _contrast(mel, low + 0.05 * (high - low))
+        # Decibels are 8.7 times nats, and logarithms of power 2 times those of amplitude.
+        return "looks like ln of power" if 0 < contrast < _DB_CONTRAST else "looks like dB"
     if low >= -1e-3:
         return "looks normalised to 0..1" if _is_unit_range(mel) else "looks like linear magnitude"
     floor = _floor_name(mel)

@@ -16,11 +16,12 @@ from tqdm import tqdm
 
 from vocoder.errors import VocoderError
 from vocoder.files.audio import read_wav, write_wav
-from vocoder.mel.appearance import looks_like
+from vocoder.mel.appearance import telling_of_misfits
 from vocoder.mel.convert import convert_mel
 from vocoder.mel.files import read_mel
 from vocoder.mel.presets import MelPreset, preset_difference
 from vocoder.mel.spectrogram import MelSpectrogram
+from vocoder.synthesis.origin import UNSTATED, MelOrigin
 from vocoder.synthesis.outputs import Report, naming, prepare_folders
 from vocoder.synthesis.sources import Source
 from vocoder.voice.batches import pad_mels
@@ -42,7 +43,7 @@ def synthesize_files(
     sources: Sequence[Source],
     outputs: Sequence[Path | BinaryIO],
     *,
-    preset: MelPreset | None = None,
+    origin: MelOrigin = UNSTATED,
     temperature: float = 1.0,
     seed: int | None = None,
     batch_size: int = 1,
@@ -52,15 +53,16 @@ def synthesize_files(
     """Speak every source into its output, with a progress bar on standard error.
 
     All inputs are read and checked before the first is spoken, so that a bad one costs no time and
-    leaves nothing behind. Mels are of `preset`, else of the preset that they name, else of the
-    voice's, provided that their values look like it. Audio is copied through the same preset.
+    leaves nothing behind. Mels are of the preset of `origin`, else of the preset that they name,
+    else of the voice's, provided that their values look like it. Audio is copied through the same
+    preset.
     Griffin-Lim takes every mel by its own preset.
 
     Args:
         voice: The voice that speaks.
         sources: What to speak, as `collect_sources` returns it.
         outputs: a WAV path or an open binary file for each source.
-        preset: what all mels are made with, whatever they say.
+        origin: What is stated of all mels.
         temperature: Standard deviation of the noise, as `Vocoder.synthesize` takes it.
         seed: the same for every file, so that a file's audio does not depend on its neighbours.
         batch_size: utterances spoken at once; with more than one they go in order of length.
@@ -78,7 +80,7 @@ def synthesize_files(
     voices = {voice.preset.fingerprint: voice}
     jobs = []
     for source, output in zip(sources, outputs, strict=True):
-        mel, stated = _read(source, preset, voice)
+        mel, stated = _read(source, origin, voice)
         fitting = _fitting_voice(voices, voice, mel, stated, source)
         jobs.append(_Job(source, output, fitting, mel.shape[-1]))
     if batch_size > 1:
@@ -90,10 +92,13 @@ def synthesize_files(
     report = Report()
     total = sum(job.n_frames * job.voice.hop_length / job.voice.sample_rate for job in jobs)
     bar_format = "{l_bar}{bar}| {n:.1f}/{total:.1f} s [{elapsed}<{remaining}]"
-    with tqdm(total=total, desc=voice.name, bar_format=bar_format, disable=None) as bar:
+    with (
+        tqdm(total=total, desc=voice.name, bar_format=bar_format, disable=None) as bar,
+        telling_of_misfits(),
+    ):
         for batch in _batches(jobs, batch_size):
             speaker = batch[0].voice
-            mels = [_read(job.source, preset, voice)[0] for job in batch]
+            mels = [_read(job.source, origin, voice)[0] for job in batch]
             start = time.perf_counter()
             padded, lengths = pad_mels(mels, speaker.preset)
             audio = speaker.synthesize(
@@ -110,10 +115,10 @@ def synthesize_files(
     return report
 
 
-def _read(source: Source, preset: MelPreset | None, voice: Vocoder) -> tuple[Tensor, MelPreset]:
+def _read(source: Source, origin: MelOrigin, voice: Vocoder) -> tuple[Tensor, MelPreset]:
     """Return the (M, F) mel of a source and the preset it is made with."""
     if source.path is not None and source.is_recording:
-        stated = preset or voice.preset
+        stated = origin.preset or voice.preset
         audio, _ = read_wav(source.path, sample_rate=stated.sample_rate)
         try:
             with torch.inference_mode():
@@ -121,17 +126,8 @@ def _read(source: Source, preset: MelPreset | None, voice: Vocoder) -> tuple[Ten
         except VocoderError as error:
             raise VocoderError(f"{source}: {error}") from None
     file = io.BytesIO(source.data) if source.path is None else source.path
-    read = read_mel(file, n_mels=voice.n_mels, preset=preset)
-    if read.preset is not None:
-        return read.mel, read.preset
-    if read.mel.shape[0] == voice.n_mels:
-        appearance = looks_like(read.mel, voice.preset)
-        if appearance is not None:
-            raise VocoderError(
-                f"{source}: no preset stated, and the values do not fit the voice's "
-                f"{voice.preset.name}: {appearance}; state what made it with --preset NAME"
-            )
-    return read.mel, voice.preset
+    read = read_mel(file, n_mels=voice.n_mels, preset=origin.preset)
+    return origin.restored(read.mel, read.preset, voice.preset, str(source))
 
 
 def _fitting_voice(

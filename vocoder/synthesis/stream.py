@@ -11,10 +11,10 @@ from torch import Tensor
 
 from vocoder.errors import VocoderError
 from vocoder.files.audio import float_to_int16, wav_stream_header
-from vocoder.mel.appearance import looks_like
+from vocoder.mel.appearance import telling_of_misfits
 from vocoder.mel.convert import convert_mel
 from vocoder.mel.files import read_mel_pieces
-from vocoder.mel.presets import MelPreset
+from vocoder.synthesis.origin import UNSTATED, MelOrigin
 from vocoder.synthesis.outputs import Report, naming
 from vocoder.voice.vocoder import Vocoder
 
@@ -25,7 +25,7 @@ def synthesize_stream(
     output: BinaryIO,
     form: Literal["pcm", "wav"],
     *,
-    preset: MelPreset | None = None,
+    origin: MelOrigin = UNSTATED,
     temperature: float = 1.0,
     seed: int | None = None,
     refine: int | None = None,
@@ -37,8 +37,8 @@ def synthesize_stream(
         source: `.npy` arrays (M, f), one after the other.
         output: gets 16-bit samples, of the least significant byte first, for "wav" behind a header.
         form: "pcm" or "wav".
-        preset: what the mel is made with; None is the voice's, provided that its first piece looks
-            like it.
+        origin: What is stated of the mel; without a preset it is the voice's, provided that each
+            piece looks like it.
         temperature: Standard deviation of the noise, as `Vocoder.synthesize` takes it.
         seed: Seed of the noise, as `Vocoder.synthesize` takes it.
         refine: Mel-consistency steps, as `Vocoder.synthesize` takes them.
@@ -51,7 +51,7 @@ def synthesize_stream(
         OSError: the output cannot be written.
     """
     report = Report(n_files=1)
-    pieces = _timed(_fitting_pieces(source, preset or voice.preset, voice), report)
+    pieces = _timed(_fitting_pieces(source, origin, voice), report)
     parts = voice.stream(pieces, temperature=temperature, seed=seed, refine=refine)
 
     def hand_on(content: bytes) -> None:
@@ -88,18 +88,12 @@ def _timed(pieces: Iterator[Tensor], report: Report) -> Iterator[Tensor]:
     report.compute_seconds -= time.perf_counter() - start
 
 
-def _fitting_pieces(source: BinaryIO, preset: MelPreset, voice: Vocoder) -> Iterator[Tensor]:
-    """Yield the pieces of a mel of `preset` as the voice takes them."""
-    n_frames = 0
-    for piece in read_mel_pieces(source, preset.n_mels):
-        if n_frames == 0 and piece.shape[0] == preset.n_mels and piece.isfinite().all():
-            appearance = looks_like(piece, preset)
-            if appearance is not None:
-                raise VocoderError(
-                    f"standard input: the values do not fit the preset {preset.name}: "
-                    f"{appearance}; state what made it with --preset NAME"
-                )
-        n_frames += piece.shape[1]
+def _fitting_pieces(source: BinaryIO, origin: MelOrigin, voice: Vocoder) -> Iterator[Tensor]:
+    """Yield the pieces of a mel as the voice takes them."""
+    expected = origin.preset or voice.preset
+    for piece in read_mel_pieces(source, expected.n_mels):
+        with telling_of_misfits():  # the voice tells of them, by their frames
+            piece, preset = origin.restored(piece, None, voice.preset, "standard input")
         if preset.fingerprint != voice.preset.fingerprint and piece.shape[0] == preset.n_mels:
             # What is not finite stays so, for the voice to name its frame.
             bad = ~piece.isfinite()

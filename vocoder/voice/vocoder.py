@@ -14,6 +14,7 @@ from torch import Tensor
 
 from vocoder.device import check_dtype, resolve_device, resolve_dtype
 from vocoder.errors import VocoderError
+from vocoder.mel.appearance import warn_of_misfit
 from vocoder.mel.files import check_mel
 from vocoder.mel.presets import MelPreset
 from vocoder.mel.spectrogram import MelSpectrogram
@@ -160,6 +161,8 @@ class Vocoder(ABC):
             # What the caller padded with is not known to be harmless; the preset's silence is.
             batch = batch.masked_fill(beyond[:, None], self.preset.silence_floor)
         check_mel(batch)
+        for item, n in zip(batch, frames.tolist(), strict=True):
+            warn_of_misfit(item[:, :n], self.preset)
         seeds = [secrets.randbits(63) if seed is None else seed for _ in range(n_items)]
         budget = ", a smaller budget (--memory)" if self.device.type == "cpu" else ""
         work = f"{n_items} × {n_frames} frames; use a smaller batch size{budget} or a shorter mel"
@@ -261,6 +264,7 @@ class Vocoder(ABC):
         mel = self._as_input(mel)
         bad = (~mel.isfinite()).any(dim=0).nonzero()
         if not len(bad):
+            warn_of_misfit(mel, self.preset, f"frame {n_before}")
             return mel, None
         first = int(bad[0])
         return mel[:, :first], VocoderError(
