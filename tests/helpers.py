@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from vocoder.data.speech.corpus import Manifest, Utterance
+from vocoder.data.speech.epochs import EpochSummary
 from vocoder.kernels.invert_flow.op import Source
 from vocoder.mel.presets import get_preset
 from vocoder.mel.spectrogram import MelSpectrogram
@@ -127,7 +128,7 @@ def source(model: RowFlow, mel: Tensor, frames: Tensor | None = None) -> Source:
     return give
 
 
-def make_corpus(folder: Path, n_clips: int = 5, seconds: float = 0.5) -> Path:
+def make_corpus(folder: Path, n_clips: int = 5, seconds: float = 0.5, epochs: bool = False) -> Path:
     """Write a preprocessed corpus of noisy tones; the first clip is the test."""
     preset = get_preset("tacotron2-22k")
     analyse = MelSpectrogram(preset)
@@ -145,8 +146,16 @@ def make_corpus(folder: Path, n_clips: int = 5, seconds: float = 0.5) -> Path:
         np.save(folder / "audio" / f"clip{i}.npy", pcm)
         np.save(folder / "mels" / f"clip{i}.npy", mel)
         split = "train" if i else "test"
-        utterances.append(Utterance(f"clip{i}", split, n_samples, mel.shape[1]))
-    manifest = Manifest("wavs", preset, 0, "the first clip is the test", tuple(utterances))
+        n_epochs = None
+        if epochs:  # one in each period
+            places = np.arange(0, n_samples, preset.sample_rate / (110 * (i + 1))).astype(np.int32)
+            (folder / "epochs").mkdir(exist_ok=True)
+            np.save(folder / "epochs" / f"clip{i}.npy", places)
+            n_epochs = len(places)
+        utterances.append(Utterance(f"clip{i}", split, n_samples, mel.shape[1], n_epochs))
+    found = EpochSummary(55.0, 420.0, "known", 100, 0) if epochs else None
+    rule = "the first clip is the test"
+    manifest = Manifest("wavs", preset, 0, rule, tuple(utterances), epochs=found)
     (folder / "manifest.json").write_text(manifest.to_json(), encoding="utf-8")
     return folder
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -160,18 +160,19 @@ class Recipe(ABC):
             )
         settings = {key: value for key, value in model.items() if key != "name"}
         head = (str(values.get("name", name)), str(values.get("description", "")), model["name"])
-        config = from_dict(config_class, settings, "model")
         train = values.get("train", {})
         if is_for_images:
+            config = from_dict(config_class, settings, "model")
             images = from_dict(ImagesConfig, values["images"], "images")
             return ImageRecipe(*head, config, from_dict(ImageTraining, train, "train"), images)
-        preset = values.get("preset", "tacotron2-22k")
-        return VoiceRecipe(
-            *head,
-            config,
-            from_dict(VoiceTraining, train, "train"),
-            MelPreset.from_dict(preset) if isinstance(preset, Mapping) else get_preset(str(preset)),
+        given = values.get("preset", "tacotron2-22k")
+        preset = (
+            MelPreset.from_dict(given) if isinstance(given, Mapping) else get_preset(str(given))
         )
+        if "preset" in (field.name for field in fields(config_class)):
+            settings["preset"] = preset  # a model that knows its mels knows those of the recipe
+        config = from_dict(config_class, settings, "model")
+        return VoiceRecipe(*head, config, from_dict(VoiceTraining, train, "train"), preset)
 
 
 @dataclass(frozen=True)
@@ -183,12 +184,10 @@ class VoiceRecipe(Recipe):
     preset: MelPreset
 
     def __post_init__(self) -> None:
-        for field in ("hop_length", "n_mels"):
-            ours, wanted = getattr(self.config, field), getattr(self.preset, field)
-            if ours != wanted:
-                raise ConfigError(
-                    f"model: gives {field} {ours}, but the preset {self.preset.name} has {wanted}"
-                )
+        try:
+            self.config.check_preset(self.preset)
+        except ValueError as error:
+            raise ConfigError(f"model: {error}") from None
         granule, length = self.config.granule, self.train.segment_length
         if length % granule:
             raise ConfigError(

@@ -56,6 +56,14 @@ def audio_and_mel(recipe: VoiceRecipe, n_frames: int = 3, batch: int = 2) -> tup
     return 0.1 * audio.double(), some_mel(recipe, n_frames, batch).double()
 
 
+def audio_and_cond(
+    model: VoiceModel, recipe: VoiceRecipe, n_frames: int = 3, batch: int = 2
+) -> tuple[Tensor, Tensor]:
+    """Return quiet noise (B, N) and what the model is given with it (B, C, F), in float64."""
+    audio, mel = audio_and_mel(recipe, n_frames, batch)
+    return audio, model.condition(mel)
+
+
 def test_every_voice_has_a_tiny_recipe() -> None:
     assert {recipe.model for recipe in RECIPES} == set(VOICES)
 
@@ -64,32 +72,32 @@ def test_every_voice_has_a_tiny_recipe() -> None:
 @torch.no_grad()
 def test_inverse_undoes_forward(recipe: VoiceRecipe) -> None:
     model = build(recipe).double()
-    x, mel = audio_and_mel(recipe)
-    z, logdet = model(x, mel)
+    x, cond = audio_and_cond(model, recipe)
+    z, logdet = model(x, cond)
     assert (z.shape, logdet.shape) == (x.shape, (2,))
     assert (z - x).abs().max() > 0.01
-    torch.testing.assert_close(model.inverse(z, mel), x, atol=1e-9, rtol=0)
+    torch.testing.assert_close(model.inverse(z, cond), x, atol=1e-9, rtol=0)
 
 
 @each_recipe
 def test_logdet_is_that_of_the_jacobian(recipe: VoiceRecipe) -> None:
     model = build(recipe).double()
-    x, mel = audio_and_mel(recipe, n_frames=1, batch=1)
-    jacobian = torch.autograd.functional.jacobian(lambda audio: model(audio, mel)[0], x)
+    x, cond = audio_and_cond(model, recipe, n_frames=1, batch=1)
+    jacobian = torch.autograd.functional.jacobian(lambda audio: model(audio, cond)[0], x)
     _, expected = torch.linalg.slogdet(jacobian[0, :, 0])
-    torch.testing.assert_close(model(x, mel)[1][0], expected, atol=1e-7, rtol=1e-9)
+    torch.testing.assert_close(model(x, cond)[1][0], expected, atol=1e-7, rtol=1e-9)
 
 
 @each_recipe
 @torch.no_grad()
 def test_log_prob_is_the_sum_of_its_terms(recipe: VoiceRecipe) -> None:
     model = build(recipe).double()
-    x, mel = audio_and_mel(recipe)
-    terms = model.log_prob_per_sample(x, mel)
+    x, cond = audio_and_cond(model, recipe)
+    terms = model.log_prob_per_sample(x, cond)
     assert terms.shape == x.shape
-    torch.testing.assert_close(terms.sum(dim=1), model.log_prob(x, mel))
-    logdets = model.flow_logdets(x, mel)
-    torch.testing.assert_close(sum(logdets), (model(x, mel)[1] / x.shape[1]).mean().item())
+    torch.testing.assert_close(terms.sum(dim=1), model.log_prob(x, cond))
+    logdets = model.flow_logdets(x, cond)
+    torch.testing.assert_close(sum(logdets), (model(x, cond)[1] / x.shape[1]).mean().item())
 
 
 @each_recipe
@@ -98,11 +106,11 @@ def test_a_crop_with_its_context_is_conditioned_as_in_the_whole(recipe: VoiceRec
     """Of a short crop of which no sample lies near its ends, the mel beyond the context is idle."""
     model = build(recipe).double()
     before, after = model.config.mel_context
-    x, mel = audio_and_mel(recipe, n_frames=before + 2 + after, batch=1)
+    x, cond = audio_and_cond(model, recipe, n_frames=before + 2 + after, batch=1)
     hop = model.hop_length
     audio = x[:, before * hop : (before + 2) * hop]
-    z, _ = model(audio, mel, before * hop)
-    wider = torch.nn.functional.pad(mel, (3, 3), value=recipe.preset.silence_floor)
+    z, _ = model(audio, cond, before * hop)
+    wider = torch.nn.functional.pad(cond, (3, 3), value=recipe.preset.silence_floor)
     torch.testing.assert_close(model(audio, wider, (before + 3) * hop)[0], z, atol=1e-9, rtol=0)
 
 
@@ -112,10 +120,11 @@ def test_padded_batch_gives_what_single_items_give(recipe: VoiceRecipe) -> None:
     model = build(recipe).double()
     z, mel = audio_and_mel(recipe, n_frames=4, batch=3)
     lengths = torch.tensor([2, 4, 3])
-    batch = model.inverse(z, mel, lengths)
+    batch = model.inverse(z, model.condition(mel, lengths), lengths)
     for item, n_frames in enumerate(lengths.tolist()):
         n = n_frames * model.hop_length
-        alone = model.inverse(z[item : item + 1, :n], mel[item : item + 1, :, :n_frames])
+        own = model.condition(mel[item : item + 1, :, :n_frames])
+        alone = model.inverse(z[item : item + 1, :n], own)
         torch.testing.assert_close(batch[item, :n], alone[0], atol=1e-9, rtol=0)
 
 
@@ -123,16 +132,17 @@ def test_padded_batch_gives_what_single_items_give(recipe: VoiceRecipe) -> None:
 @torch.no_grad()
 def test_fold_computes_the_same(recipe: VoiceRecipe) -> None:
     model = build(recipe).double()
-    x, mel = audio_and_mel(recipe)
-    for ours, theirs in zip(model.fold()(x, mel), model(x, mel), strict=True):
+    x, cond = audio_and_cond(model, recipe)
+    for ours, theirs in zip(model.fold()(x, cond), model(x, cond), strict=True):
         torch.testing.assert_close(ours, theirs, atol=1e-9, rtol=1e-9)
 
 
 @each_recipe
 def test_every_parameter_has_a_gradient(recipe: VoiceRecipe) -> None:
     model = build(recipe).double()
-    x, mel = audio_and_mel(recipe)
-    model.log_prob(x, mel).sum().backward()
+    x, cond = audio_and_cond(model, recipe)
+    losses = [-model.log_prob(x, cond).sum(), *model.auxiliary_loss(cond).values()]
+    torch.stack(losses).sum().backward()
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None, name
         assert parameter.grad.isfinite().all(), name
@@ -145,11 +155,11 @@ def test_no_sample_depends_on_more_than_the_reach(recipe: VoiceRecipe) -> None:
     if model.reach is None:
         return
     before, after = model.reach
-    z, mel = audio_and_mel(recipe, n_frames=before + 1 + after + 2, batch=1)
+    z, cond = audio_and_cond(model, recipe, n_frames=before + 1 + after + 2, batch=1)
     hop, frame = model.hop_length, before + 1
     near = slice(frame - before, frame + 1 + after)
-    part = model.inverse(z[:, near.start * hop : near.stop * hop], mel[..., near])
-    whole = model.inverse(z, mel)[:, frame * hop : (frame + 1) * hop]
+    part = model.inverse(z[:, near.start * hop : near.stop * hop], cond[..., near])
+    whole = model.inverse(z, cond)[:, frame * hop : (frame + 1) * hop]
     mine = part[:, before * hop : (before + 1) * hop]
     torch.testing.assert_close(mine, whole, atol=1e-9, rtol=0)
 
@@ -176,7 +186,9 @@ def assert_rendered_as_inverted(
     mel = some_mel(recipe, 9)
     audio = voice.synthesize(mel, seed=3)
     z = draw_noise(mel.shape[-1] * model.hop_length, seed=3)[None]
-    expected = model.fold().double().inverse(z.double(), mel.double()).float()
+    exact = model.fold()
+    cond = exact.condition(mel).double()
+    expected = exact.double().inverse(z.double(), cond).float()
     # A wrong or missing step is off by the size of the audio.
     scale = expected.abs().max()
     assert (audio - expected).abs().max() <= (1e-3 if dtype == "float32" else 1e-6) * scale

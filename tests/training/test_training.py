@@ -233,14 +233,14 @@ def test_crops_are_aligned_and_a_function_of_the_step(data: Path) -> None:
     crops = Crops(corpus, 1000, seed=0)
     batch = crops.batch(3, 4)
     assert batch.audio.shape == (4, 1000)
-    assert batch.mel.shape == (4, 80, 4 + 2)
+    assert batch.cond.shape == (4, 80, 4 + 2)
     assert batch.offset == 256
     again = Crops(corpus, 1000, seed=0).batch(3, 4)
     assert torch.equal(batch.audio, again.audio)
     halves = [crops.batch(3, 4, rank, 2) for rank in range(2)]
     assert torch.equal(torch.cat([half.audio for half in halves]), batch.audio)
-    assert torch.equal(torch.cat([half.mel for half in halves]), batch.mel)
-    for audio, mel in zip(batch.audio, batch.mel, strict=True):
+    assert torch.equal(torch.cat([half.cond for half in halves]), batch.cond)
+    for audio, mel in zip(batch.audio, batch.cond, strict=True):
         assert any(
             _holds(corpus, utterance, audio.numpy(), mel.numpy())
             for utterance in corpus.utterances("train")
@@ -259,7 +259,7 @@ def _holds(corpus, utterance, audio, mel):  # type: ignore[no-untyped-def]
 def test_an_epoch_has_every_clip_once(data: Path) -> None:
     corpus = Corpus.open(data)
     crops = Crops(corpus, 1024, seed=0)
-    mels = crops.batch(0, len(crops.utterances)).mel[:, :, 1]
+    mels = crops.batch(0, len(crops.utterances)).cond[:, :, 1]
     owners = [
         u.id
         for frame in mels

@@ -76,7 +76,7 @@ def _training(
         narrow = torch.autocast(device.type, precision) if autocast else nullcontext()
         with kernels.use(backend):
             with narrow:
-                loss = -model.log_prob(audio, mel).mean() / audio.shape[1]
+                loss = -model.log_prob(audio, model.condition(mel)).mean() / audio.shape[1]
             loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 5.0)
         optimizer.step()

@@ -165,5 +165,6 @@ def _compare(model: Any, voice: FlowVocoder, temperature: float) -> tuple[float,
     audio = np.asarray(session.run(None, inputs)[0])
     # Not the voice's renderer, which may compute in float16 itself.
     like = next(voice.model.parameters())
-    expected = voice.model.inverse((temperature * noise).to(like), mel.to(like)).cpu().numpy()
+    cond = voice.model.condition(mel.to(like))
+    expected = voice.model.inverse((temperature * noise).to(like), cond).cpu().numpy()
     return float(np.abs(audio - expected).max()), float(np.abs(expected).max())

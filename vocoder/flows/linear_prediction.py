@@ -1,9 +1,12 @@
 """A flow step that whitens sound by linear prediction, with filters that change over time.
 
 The filters come from autocorrelations, one set a frame, which the caller knows without the sound:
-from its mel. Each filter is monic, causal and minimum-phase, so that the step is an exact bijection
-with a simple Jacobian, and its inverse is stable. The published idea of shaping the noise by the
-mel (PriorGrad, ICLR 2022; SpecGrad, Interspeech 2022) becomes exact for a flow in this way.
+from its mel. Each filter is monic and causal, so that the step is an exact bijection with a simple
+Jacobian. It runs as a normalised lattice (Gray and Markel, A normalized digital filter structure,
+1975), whose stages are rotations: however wildly the filters change, the state of the inverse never
+holds more energy than the excitation brought in, so that no sequence of filters can make it burst.
+The published idea of shaping the noise by the mel (PriorGrad, ICLR 2022; SpecGrad, Interspeech
+2022) becomes exact for a flow in this way.
 """
 
 from __future__ import annotations
@@ -21,90 +24,122 @@ class Filters(NamedTuple):
     """Linear predictors, one set for each block of samples.
 
     Attributes:
-        coefficients: The predictors a_1 … a_p of each block, (B, T, p).
-        gains: The deviation g of what they leave of each block, (B, T).
+        reflections: The reflection coefficients k_1 … k_p of each block, (B, T, p), within ±1.
+        deviations: The deviation of the sound in each block, (B, T).
         block_length: Samples L of a block.
     """
 
-    coefficients: Tensor
-    gains: Tensor
+    reflections: Tensor
+    deviations: Tensor
     block_length: int
+
+    @property
+    def gains(self) -> Tensor:
+        """Return the deviation g of what the prediction leaves of each block, (B, T)."""
+        return self.deviations * _cosines(self.reflections).prod(dim=-1)
 
 
 class LinearPrediction(Bijection[[Filters, Tensor | None]]):
-    """z[n] = (x[n] + Σ a_k x[n − k]) / g[n], k = 1 … p.
+    """The excitation of sound: z[n] = (x[n] less what is predicted from the past) / g[n].
 
-    What comes before the first sample is the history, or silence.
+    Stage m of the lattice, from m = 1 to p, with k = k_m, c = √(1 − k²), and b delayed by a sample:
+
+        f_m[n] = (f_{m−1}[n] + k b_{m−1}[n−1]) / c
+        b_m[n] = (k f_{m−1}[n] + b_{m−1}[n−1]) / c
+
+    It starts with f_0 = b_0 = x / deviation, and z = f_p. The state after sample n is b_0[n] …
+    b_{p−1}[n]; before the first sample it is silence, if nothing else is given.
     """
 
     def forward(
-        self, x: Tensor, filters: Filters, history: Tensor | None = None
+        self, x: Tensor, filters: Filters, state: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """Map sound to its excitation.
 
         Args:
             x: Sound (B, T · L).
             filters: One set of coefficients for each block.
-            history: The p samples (B, p) before x; None is silence.
+            state: The state (B, p) before x; None is silence.
 
         Returns:
             The excitation z (B, T · L) and the log-determinant (B,), −Σ ln g.
         """
-        a, gains, length = filters
-        order = a.shape[-1]
-        past = x.new_zeros(len(x), order) if history is None else history
-        # One window a block: the p samples before it, and its own L.
-        windows = torch.cat([past, x], dim=1).unfold(1, order + length, length)
-        taps = F.pad(a.flip(-1), (0, 1), value=1.0)  # (B, T, p + 1), for x[n − p] … x[n]
-        z = (windows.unfold(2, order + 1, 1) @ taps.unsqueeze(-1)).squeeze(-1)
-        z = z / gains.unsqueeze(-1)
-        return z.flatten(1), -length * gains.log().sum(dim=1)
+        reflections, deviations, length = filters
+        if state is None:
+            state = x.new_zeros(len(x), reflections.shape[-1])
+        forwards = backwards = x / deviations.repeat_interleave(length, dim=1)
+        for stage, past in zip(reflections.unbind(-1), state.unbind(-1), strict=True):
+            k = stage.repeat_interleave(length, dim=1)
+            c = _cosines(k)
+            delayed = torch.cat([past.unsqueeze(1), backwards[:, :-1]], dim=1)
+            forwards, backwards = (forwards + k * delayed) / c, (k * forwards + delayed) / c
+        return forwards, -length * filters.gains.log().sum(dim=1)
 
-    def inverse(self, z: Tensor, filters: Filters, history: Tensor | None = None) -> Tensor:
-        """Map an excitation to sound; the arguments are those of `forward`.
-
-        A block y solves A y = g z − A_past s, where A is triangular and s holds the p samples
-        before it. All blocks are solved at once for any s, so that only s goes from block to block.
-        """
-        a, gains, length = filters
-        n_items, n_blocks, order = a.shape
-        if order == 0:
-            return (z.unflatten(1, (n_blocks, length)) * gains.unsqueeze(-1)).flatten(1)
-        own, past = _toeplitz(a, length)
-        excited = (z.unflatten(1, (n_blocks, length)) * gains.unsqueeze(-1)).unsqueeze(-1)
-        solved = torch.linalg.solve_triangular(
-            own, torch.cat([excited, -past], dim=-1), upper=False, unitriangular=True
-        )
-        free, response = solved[..., 0], solved[..., 1:]
-        state = z.new_zeros(n_items, order) if history is None else history
-        blocks = []
-        for block in range(n_blocks):
-            y = torch.baddbmm(
-                free[:, block].unsqueeze(-1), response[:, block], state.unsqueeze(-1)
-            ).squeeze(-1)
-            blocks.append(y)
-            state = torch.cat([state, y], dim=1)[:, -order:]
-        return torch.cat(blocks, dim=1)
+    def inverse(self, z: Tensor, filters: Filters, state: Tensor | None = None) -> Tensor:
+        """Map an excitation to sound; the arguments are those of `forward`."""
+        if state is None:
+            state = z.new_zeros(len(z), filters.reflections.shape[-1])
+        return synthesise(z, filters, state)[0]
 
 
-def levinson(r: Tensor) -> tuple[Tensor, Tensor]:
+def synthesise(z: Tensor, filters: Filters, state: Tensor) -> tuple[Tensor, Tensor]:
+    """Map an excitation to sound, and tell the state after it.
+
+    Within a block the lattice is a linear system s' = A s + B z, f_0 = C s + D z. The response of
+    all blocks to their state and excitation is found at once; only the state goes from block to
+    block.
+
+    Args:
+        z: The excitation (B, T · L).
+        filters: One set of coefficients for each block.
+        state: The state (B, p) before it.
+
+    Returns:
+        The sound (B, T · L), and the state (B, p) after it.
+    """
+    reflections, deviations, length = filters
+    blocks = z.unflatten(1, (-1, length)).unsqueeze(-1)
+    if not reflections.shape[-1]:
+        return (blocks.squeeze(-1) * deviations.unsqueeze(-1)).flatten(1), state
+    a, b, c, d = _state_space(reflections)
+    seen, driven, power = c, b, a
+    while seen.shape[-2] < length:
+        seen = torch.cat([seen, seen @ power], dim=-2)  # C, C A, C A² …
+        driven = torch.cat([power @ driven, driven], dim=-1)  # … A² B, A B, B
+        power = power @ power
+    seen, driven = seen[..., :length, :], driven[..., -length:]
+    impulse = torch.cat([d.unsqueeze(-1), (seen[..., :-1, :] @ b).squeeze(-1)], dim=-1)
+    through = _lower_toeplitz(impulse) @ blocks
+    step, brought = torch.linalg.matrix_power(a, length), driven @ blocks
+    states = []
+    current = state.unsqueeze(-1)
+    for block in range(blocks.shape[1]):
+        states.append(current)
+        current = torch.baddbmm(brought[:, block], step[:, block], current)
+    sound = through + seen @ torch.stack(states, dim=1)
+    return (sound.squeeze(-1) * deviations.unsqueeze(-1)).flatten(1), current.squeeze(-1)
+
+
+def reflection_coefficients(r: Tensor) -> Tensor:
     """Solve the normal equations of linear prediction (Levinson 1947, Durbin 1960).
 
     Args:
         r: Autocorrelations (..., p + 1) at the lags 0 to p, positive definite.
 
     Returns:
-        The coefficients a_1 … a_p (..., p), and the deviation (...) of the residual.
+        The reflection coefficients k_1 … k_p (..., p) of the predictors.
     """
     error = r[..., 0]
     a = r.new_zeros(*r.shape[:-1], 0)
+    reflections = []
     for order in range(1, r.shape[-1]):
-        reflection = -(r[..., order] + (a * r[..., 1:order].flip(-1)).sum(dim=-1)) / error
-        # Rounding alone could leave the unit circle, beyond which the inverse is not stable.
-        reflection = reflection.clamp(-0.99999, 0.99999)
-        a = torch.cat([a + reflection.unsqueeze(-1) * a.flip(-1), reflection.unsqueeze(-1)], dim=-1)
-        error = error * (1 - reflection.square())
-    return a, error.sqrt()
+        k = -(r[..., order] + (a * r[..., 1:order].flip(-1)).sum(dim=-1)) / error
+        # Rounding alone could leave the unit circle, beyond which there is no inverse.
+        k = k.clamp(-0.99999, 0.99999)
+        reflections.append(k)
+        a = torch.cat([a + k.unsqueeze(-1) * a.flip(-1), k.unsqueeze(-1)], dim=-1)
+        error = error * (1 - k.square())
+    return torch.stack(reflections, dim=-1) if reflections else a
 
 
 def interpolate_frames(
@@ -134,15 +169,32 @@ def interpolate_frames(
     return torch.lerp(r[:, before], r[:, after], weight)
 
 
-def _toeplitz(a: Tensor, length: int) -> tuple[Tensor, Tensor]:
-    """Return the matrices (B, T, L, L) and (B, T, L, p) that map a block, and what came before it.
+def _cosines(k: Tensor) -> Tensor:
+    """Return √(1 − k²), without the rounding of k² near ±1."""
+    return ((1 - k) * (1 + k)).sqrt()
 
-    Row n of both together holds the coefficients of the sum x[n] + Σ a_k x[n − k].
+
+def _state_space(reflections: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return A (…, p, p), B (…, p, 1), C (…, 1, p) and D (…) of s' = A s + B z, f_0 = C s + D z.
+
+    Unrolled from stage p down, with the products Q_m = c_1 … c_m,
+
+        f_m = Q_p / Q_m z − Σ_{i>m} Q_{i−1} / Q_m k_i s_{i−1},
+
+    and s'_0 = f_0, s'_m = k_m f_m + c_m s_{m−1}.
     """
-    order = a.shape[-1]
-    taps = F.pad(a.flip(-1), (0, 1), value=1.0)  # (B, T, p + 1)
-    rows = F.pad(taps.unsqueeze(-2).expand(*taps.shape[:-1], length, order + 1), (0, length))
-    # A row that is one longer than the matrix is wide slips one to the right from row to row.
-    slipped = rows.flatten(-2)[..., : length * (order + length)]
-    both = slipped.unflatten(-1, (length, order + length))
-    return both[..., order:], both[..., :order]
+    c = _cosines(reflections)
+    products = F.pad(c.cumprod(dim=-1), (1, 0), value=1.0)
+    q, last = products[..., :-1], products[..., -1:]
+    f = torch.triu(-(q * reflections).unsqueeze(-2) / q.unsqueeze(-1))
+    before = F.pad(reflections[..., :-1], (1, 0), value=1.0)  # 1, k_1 … k_{p−1}
+    a = before.unsqueeze(-1) * f + torch.diag_embed(c[..., :-1], offset=-1)
+    b = before * last / q
+    return a, b.unsqueeze(-1), f[..., :1, :], last.squeeze(-1)
+
+
+def _lower_toeplitz(impulse: Tensor) -> Tensor:
+    """Return the matrices (…, L, L) that convolve a block with an impulse response (…, L)."""
+    length = impulse.shape[-1]
+    lags = torch.arange(length, device=impulse.device)
+    return torch.tril(impulse[..., (lags[:, None] - lags).clamp_min(0)])

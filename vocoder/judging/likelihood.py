@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from vocoder.data.speech.conditioning import Conditioning
 from vocoder.data.speech.corpus import Corpus, Utterance
 from vocoder.flows.base import full_precision
 from vocoder.models.families.voice import VoiceModel
@@ -38,12 +39,15 @@ class ClipLikelihood:
 
 @torch.inference_mode()
 def clip_log_prob(model: VoiceModel, corpus: Corpus, utterance: Utterance) -> np.ndarray:
-    """Return the log-likelihood (N,) of each sample of a whole clip, in nats."""
+    """Return the log-likelihood (N,) of each sample of a whole clip, in nats.
+
+    It is given the mel, and for a model that hears them, the epochs of the recording too.
+    """
     device = next(model.parameters()).device
     audio = torch.from_numpy(corpus.audio(utterance).astype(np.float32) / 32768)
-    mel = torch.from_numpy(np.array(corpus.mel(utterance)))
+    cond = Conditioning(corpus, model.config.pitch_range).frames(utterance)
     with full_precision(device):
-        terms = model.log_prob_per_sample(audio[None].to(device), mel[None].to(device))
+        terms = model.log_prob_per_sample(audio[None].to(device), cond[None].to(device))
     return terms[0].double().cpu().numpy()
 
 

@@ -46,8 +46,14 @@ class VoiceTask(Task[VoiceModel]):
                 f"{data}: was made with the preset {self.corpus.preset.name}, the recipe wants "
                 f"{recipe.preset.name} ({', '.join(differences)}); preprocess it anew"
             )
+        config = recipe.config
         self.crops = Crops(
-            self.corpus, self.train.segment_length, self.train.seed, recipe.config.mel_context
+            self.corpus,
+            self.train.segment_length,
+            self.train.seed,
+            config.mel_context,
+            config.history,
+            config.pitch_range,
         )
         self.examples = f"crops of {self.train.segment_length} samples"
         # What selects the best checkpoint is no test of it any more, where the corpus allows.
@@ -62,28 +68,32 @@ class VoiceTask(Task[VoiceModel]):
             **({"given_mels": True} if self.corpus.manifest.given_mels else {}),
         }
 
-    def batch(self, step: int, rank: int, n_ranks: int) -> tuple[Tensor, Tensor, int]:
-        """Return one process's share of the crops of a step: audio, mel and offset."""
-        crops = self.crops.batch(step, self.train.batch_size, rank, n_ranks)
-        return crops.audio, crops.mel, crops.offset
+    def batch(self, step: int, rank: int, n_ranks: int) -> tuple[Any, ...]:
+        """Return one process's share of the crops of a step, as the model's `forward` takes it."""
+        return self.crops.batch(step, self.train.batch_size, rank, n_ranks).for_model()
 
-    def loss(
-        self, model: VoiceModel, batch: tuple[Tensor, Tensor, int]
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the negative log-likelihood of the crops in nats per sample."""
+    def loss(self, model: VoiceModel, batch: tuple[Any, ...]) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the negative log-likelihood of the crops in nats per sample, and what joins it.
+
+        The figures are the log-likelihood and each of the model's auxiliary losses.
+        """
         loss = nats_per_dim(*model(*batch))
-        return loss, {"nats_per_dim": -loss.detach()}
+        _, cond, *_ = batch
+        others = model.auxiliary_loss(cond)
+        figures = {"nats_per_dim": -loss.detach()}
+        figures |= {f"loss/{name}": other.detach() for name, other in others.items()}
+        return sum(others.values(), loss), figures
 
     def initialise(self, model: VoiceModel, device: torch.device) -> None:
         """Set the normalisations, where a model has any, by the first batch of all processes."""
-        audio, mel, offset = self.batch(0, 0, 1)
-        model.initialise(audio.to(device), mel.to(device), offset)
+        batch = self.batch(0, 0, 1)
+        model.initialise(*(x.to(device) if isinstance(x, Tensor) else x for x in batch))
 
     @torch.no_grad()
-    def step_metrics(self, model: VoiceModel, batch: tuple[Tensor, Tensor, int]) -> dict[str, Any]:
+    def step_metrics(self, model: VoiceModel, batch: tuple[Any, ...]) -> dict[str, Any]:
         """Return each flow's log-determinant per dimension on the first crop of the batch."""
-        audio, mel, offset = batch
-        return {"flow_logdet": model.flow_logdets(audio[:1], mel[:1], offset)}
+        first: list[Any] = [part[:1] if isinstance(part, Tensor) else part for part in batch]
+        return {"flow_logdet": model.flow_logdets(*first)}
 
     def evaluate(self, model: VoiceModel) -> Score | None:
         """Score whole test clips."""
@@ -111,7 +121,7 @@ class VoiceTask(Task[VoiceModel]):
             mel = torch.tensor(self.corpus.mel(clip)[:, :frames])
             noise = torch.Generator().manual_seed(self.train.seed)
             z = torch.randn(1, mel.shape[1] * preset.hop_length, generator=noise)
-            audio = model.inverse(z.to(device), mel[None].to(device))
+            audio = model.inverse(z.to(device), model.condition(mel[None].to(device)))
             audio = audio[0].float().cpu().clamp(-1, 1)
             recording = torch.tensor(self.corpus.audio(clip)[: len(audio)]) / 32768
             logger.audio(step, f"clip {i}/voice", audio, preset.sample_rate)

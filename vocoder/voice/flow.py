@@ -48,12 +48,10 @@ class FlowVocoder(Vocoder):
         memory: int | None = None,
     ) -> None:
         super().__init__(preset, name, device, dtype)
-        for field in ("n_mels", "hop_length"):
-            if getattr(model, field) != getattr(preset, field):
-                raise VocoderError(
-                    f"{name}: {field} is {getattr(model, field)} in the model and "
-                    f"{getattr(preset, field)} in its preset {preset.name}; the file is damaged"
-                )
+        try:
+            model.config.check_preset(preset)
+        except ValueError as error:
+            raise VocoderError(f"{name}: the model {error}; the file is damaged") from None
         self.model = model.fold().to(self.device)
         self._wanted = (None if dtype is None else self.dtype, backend, memory)
         self._make_renderer()
@@ -89,7 +87,7 @@ class FlowVocoder(Vocoder):
         for item, seed in zip(noise, seeds, strict=True):
             fill_with_noise(item, seed)
         z = noise.to(mel).mul_(temperature)
-        return self.renderer.render(z, mel, frames)
+        return self.renderer.render(z, self.model.condition(mel, frames), frames)
 
     def _start_stream(
         self,

@@ -27,7 +27,7 @@ from vocoder.registry import ClassRegistry
 
 
 class Renderer(ABC):
-    """Maps noise to audio by the inverse of a model.
+    """Maps noise to audio by the inverse of a model, given its conditioning.
 
     Args:
         model: The folded model, in float32 or float64, on its device.
@@ -41,12 +41,12 @@ class Renderer(ABC):
         self.dtype = dtype
 
     @abstractmethod
-    def render(self, z: Tensor, mel: Tensor, frames: Tensor | None) -> Tensor:
+    def render(self, z: Tensor, cond: Tensor, frames: Tensor | None) -> Tensor:
         """Return audio (B, N).
 
         Args:
             z: Noise (B, N), float32 or float64; it may be overwritten.
-            mel: Mels (B, M, F) of the type of z, with N = F · hop_length.
+            cond: What `model.condition` gave (B, C, F), of the type of z, with N = F · hop_length.
             frames: The items' own lengths (B,), beyond which anything may stand; None: all are F.
         """
 
@@ -61,9 +61,9 @@ class ReferenceRenderer(Renderer):
         own = model if next(model.parameters()).dtype == dtype else copy.deepcopy(model)
         super().__init__(own.to(dtype), dtype)
 
-    def render(self, z: Tensor, mel: Tensor, frames: Tensor | None) -> Tensor:
+    def render(self, z: Tensor, cond: Tensor, frames: Tensor | None) -> Tensor:
         """Return audio (B, N)."""
-        return self.model.inverse(z.to(self.dtype), mel.to(self.dtype), lengths=frames)
+        return self.model.inverse(z.to(self.dtype), cond.to(self.dtype), lengths=frames)
 
 
 class RendererMaker(Protocol):

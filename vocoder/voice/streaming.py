@@ -274,9 +274,13 @@ class WindowStreaming(Streaming):
         self, renderer: Renderer, plan: StreamPlan, temperature: float, seed: int
     ) -> BlockStream:
         """Return a stream of windows."""
-        hop_length = renderer.model.hop_length
+        model = renderer.model
         return WindowStream(
-            lambda z, mel: renderer.render(z, mel, None), hop_length, plan, temperature, seed
+            lambda z, mel: renderer.render(z, model.condition(mel), None),
+            model.hop_length,
+            plan,
+            temperature,
+            seed,
         )
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from vocoder.data.speech.conditioning import Conditioning
 from vocoder.data.speech.corpus import Corpus, Utterance
 from vocoder.errors import VocoderError
 
@@ -21,13 +23,20 @@ class Batch:
 
     Args:
         audio: (B, N) in [−1, 1).
-        mel: (B, M, F), with frames of context on each side.
+        cond: The conditioning (B, C, F), with frames of context on each side.
         offset: samples from the start of the first frame to the first sample.
+        history: The audio (B, P) before the crops; None for a model that asks for none.
     """
 
     audio: Tensor
-    mel: Tensor
+    cond: Tensor
     offset: int
+    history: Tensor | None
+
+    def for_model(self) -> tuple[Any, ...]:
+        """Return what `VoiceModel.forward` takes, in its order."""
+        own = (self.audio, self.cond, self.offset)
+        return own if self.history is None else (*own, self.history)
 
 
 class Crops:
@@ -42,15 +51,25 @@ class Crops:
         segment_length: samples per crop N.
         seed: Seed of order and positions.
         context: frames before and after a crop that come along.
+        history: Samples before a crop that come along; silence stands before a clip.
+        pitch_range: The pitches in Hz that a model is told of, as `Conditioning` takes them.
     """
 
     def __init__(
-        self, corpus: Corpus, segment_length: int, seed: int, context: tuple[int, int] = (1, 1)
+        self,
+        corpus: Corpus,
+        segment_length: int,
+        seed: int,
+        context: tuple[int, int] = (1, 1),
+        history: int = 0,
+        pitch_range: tuple[float, float] | None = None,
     ) -> None:
         self.corpus = corpus
         self.segment_length = segment_length
         self.seed = seed
         self.context = context
+        self.history = history
+        self.conditioning = Conditioning(corpus, pitch_range)
         self.hop_length = corpus.preset.hop_length
         self.frames = -(-segment_length // self.hop_length)
         everything = corpus.utterances("train")
@@ -90,10 +109,13 @@ class Crops:
         share = batch_size // n_ranks
         first = step * batch_size + rank * share
         crops = [self._crop(index) for index in range(first, first + share)]
-        audio, mel = (torch.from_numpy(np.stack(part)) for part in zip(*crops, strict=True))
-        return Batch(audio, mel, self.context[0] * self.hop_length)
+        audio, cond = (torch.stack(part) for part in zip(*crops, strict=True))
+        past, own = audio.split([self.history, self.segment_length], dim=1)
+        offset = self.context[0] * self.hop_length
+        return Batch(own, cond, offset, past if self.history else None)
 
-    def _crop(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+    def _crop(self, index: int) -> tuple[Tensor, Tensor]:
+        """Return the audio of a crop with its history, and its conditioning."""
         epoch, position = divmod(index, len(self.utterances))
         order = np.random.default_rng((self.seed, 0, epoch)).permutation(len(self.utterances))
         utterance = self.utterances[order[position]]
@@ -102,6 +124,8 @@ class Crops:
             np.random.default_rng((self.seed, 1, index)).integers(self._room(utterance))
         )
         begin = start * self.hop_length
-        audio = self.corpus.audio(utterance)[begin : begin + self.segment_length]
-        mel = self.corpus.mel(utterance)[:, start - before : start + self.frames + after]
-        return audio.astype(np.float32) / 32768, np.array(mel, dtype=np.float32)
+        first = begin - self.history
+        audio = self.corpus.audio(utterance)[max(first, 0) : begin + self.segment_length]
+        audio = np.pad(audio.astype(np.float32) / 32768, (max(-first, 0), 0))
+        cond = self.conditioning.frames(utterance, start - before, start + self.frames + after)
+        return torch.from_numpy(audio), cond

@@ -58,6 +58,16 @@ class RowFlowConfig(VoiceConfig):
         return math.prod(self.upsample_strides)
 
     @property
+    def frame_channels(self) -> int:
+        """Channels C of a frame of the conditioning: the mel bands, and what a model adds."""
+        return self.n_mels
+
+    @property
+    def sample_channels(self) -> int:
+        """Channels that the estimator is given for each sample; see `RowFlow.upsampled`."""
+        return self.n_mels
+
+    @property
     def granule(self) -> int:
         """Samples of a column: one in each row."""
         return self.n_height
@@ -114,7 +124,7 @@ class RowFlow(VoiceModel):
         self.nets = nn.ModuleList(
             WaveNet2d(
                 config.channels,
-                config.n_mels,
+                config.sample_channels,
                 config.n_layers,
                 config.n_layers_per_cycle,
                 residual,
@@ -210,9 +220,10 @@ class RowFlow(VoiceModel):
     def _conditioning(
         self, mel: Tensor, n_samples: int, offset: int, lengths: Tensor | None = None
     ) -> Tensor:
-        """Return the upsampled mel of the wanted samples, folded into rows (B, H, W, M)."""
-        if mel.ndim != 3 or mel.shape[1] != self.n_mels:
-            raise ValueError(f"mel must be (B, {self.n_mels}, F), got {tuple(mel.shape)}")
+        """Return the conditioning of the wanted samples, folded into rows (B, H, W, S)."""
+        channels = self.config.frame_channels
+        if mel.ndim != 3 or mel.shape[1] != channels:
+            raise ValueError(f"mel must be (B, {channels}, F), got {tuple(mel.shape)}")
         available = mel.shape[-1] * self.hop_length
         if offset + n_samples > available:
             raise ValueError(
@@ -225,7 +236,7 @@ class RowFlow(VoiceModel):
     def upsampled(
         self, mel: Tensor, n_samples: int, offset: int = 0, lengths: Tensor | None = None
     ) -> Tensor:
-        """Upsample the mel of the samples from `offset` on, (B, M, n_samples).
+        """Return what the estimator is given for the samples from `offset` on, (B, S, n_samples).
 
         In a causal model the mel comes early enough, or late, for the look-ahead to be as stated,
         and its first and last frame stand for those beyond; in others, zeros do.

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from vocoder.mel.presets import MelPreset
 from vocoder.models.families.flow import FlowModel, standard_normal_log_prob
 
 
@@ -43,11 +44,33 @@ class VoiceConfig(ABC):
         """Frames of mel before and after a crop that its samples depend on."""
         return 0, 0
 
+    @property
+    def history(self) -> int:
+        """Samples of audio before a crop that `forward` is given beside it, as `history`."""
+        return 0
+
+    @property
+    def pitch_range(self) -> tuple[float, float] | None:
+        """The pitches in Hz that the model is told of; None: it hears the mel alone."""
+        return None
+
+    def check_preset(self, preset: MelPreset) -> None:
+        """Refuse a preset whose mels the model cannot hear.
+
+        Raises:
+            ValueError: The model and the preset differ; the line says in what.
+        """
+        for field in ("hop_length", "n_mels"):
+            ours, wanted = getattr(self, field), getattr(preset, field)
+            if ours != wanted:
+                raise ValueError(f"gives {field} {ours}, but the preset {preset.name} has {wanted}")
+
 
 class VoiceModel(FlowModel):
     """A flow over waveforms, given mel-spectrograms: audio ↔ z with z ~ N(0, 1).
 
-    In the shapes below there are B items of N samples, and M mel bands of F frames.
+    In the shapes below there are B items of N samples, and F frames of M mel bands. What the flow
+    is given, `cond`, has C channels: it is the mel itself, or what `condition` makes of it.
     """
 
     config: VoiceConfig
@@ -76,13 +99,39 @@ class VoiceModel(FlowModel):
         """Period in samples at which the model may leave a hum, such as its number of rows."""
         return None
 
+    def condition(self, mel: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Return what `inverse` is given where only the mel is known: in most models, the mel.
+
+        Args:
+            mel: Mels (B, M, F) of the preset.
+            lengths: Frames (B,) of each item of a padded batch; None: all are F.
+
+        Returns:
+            The conditioning (B, C, F).
+        """
+        return mel
+
+    def auxiliary_loss(self, cond: Tensor) -> dict[str, Tensor]:
+        """Return what is made smaller in training beside the negative log-likelihood, by name.
+
+        Args:
+            cond: The conditioning (B, C, F) of crops; it is that of recordings.
+
+        Returns:
+            Scalars with their gradients, whose sum is added to the loss in nats per sample.
+        """
+        return {}
+
     @abstractmethod
     def forward(self, x: Tensor, cond: Tensor, offset: int = 0) -> tuple[Tensor, Tensor]:
         """Map audio to noise.
 
+        A model whose `config.history` is not 0 takes one argument more, `history`: so many samples
+        (B, config.history) before x; None is silence.
+
         Args:
             x: Audio (B, N), N a multiple of `config.granule`.
-            cond: Mel (B, M, F), with hop_length · F ≥ offset + N.
+            cond: The conditioning (B, C, F), with hop_length · F ≥ offset + N.
             offset: Samples between the start of the first frame and that of x. A crop comes with
                 the frames of `config.mel_context`, so that its conditioning is that of the whole.
 
@@ -96,7 +145,7 @@ class VoiceModel(FlowModel):
 
         Args:
             z: Noise (B, N), N = hop_length · F.
-            cond: Mel (B, M, F) of the audio.
+            cond: The conditioning (B, C, F).
             lengths: Frames (B,) of each item of a padded batch; each item then comes out as it
                 would alone, and what lies beyond its end is unspecified. None: all are F.
 
@@ -113,7 +162,7 @@ class VoiceModel(FlowModel):
 
         Args:
             x: Audio (B, N) to score.
-            cond: Mel (B, M, F) of the audio.
+            cond: The conditioning (B, C, F).
             offset: Offset in samples, as `forward` takes it.
         """
         _, logdet = self(x, cond, offset)
@@ -126,12 +175,12 @@ class VoiceModel(FlowModel):
 
     def sample(
         self,
-        cond: Tensor,
+        mel: Tensor,
         *,
         temperature: float = 1.0,
         generator: torch.Generator | None = None,
     ) -> Tensor:
         """Draw audio (B, N) given mels (B, M, F) by noise of N(0, temperature²)."""
-        shape = len(cond), cond.shape[-1] * self.hop_length
-        z = torch.randn(shape, generator=generator, device=cond.device, dtype=cond.dtype)
-        return self.inverse(z * temperature, cond)
+        shape = len(mel), mel.shape[-1] * self.hop_length
+        z = torch.randn(shape, generator=generator, device=mel.device, dtype=mel.dtype)
+        return self.inverse(z * temperature, self.condition(mel))

@@ -38,20 +38,20 @@ class RowRenderer(Renderer):
         self.backend = backend
         self.inverter = inverter
 
-    def render(self, z: Tensor, mel: Tensor, frames: Tensor | None) -> Tensor:
+    def render(self, z: Tensor, cond: Tensor, frames: Tensor | None) -> Tensor:
         """Return audio (B, N), in the memory of z."""
         H = self.model.config.n_height
 
-        def cond(items: slice, lo: int, hi: int) -> Tensor:
-            mels, own = mel[items], frames
+        def samples(items: slice, lo: int, hi: int) -> Tensor:
+            given, own = cond[items], frames
             if own is not None:
                 own = own[items]
                 if len(own) == 1:  # cut, so that it is the same to the bit as alone
-                    mels, own = mels[..., : int(own)], None
-            return self.model.conditioning(mels, lo, hi, own)
+                    given, own = given[..., : int(own)], None
+            return self.model.conditioning(given, lo, hi, own)
 
         columns = None if frames is None else frames * (self.model.hop_length // H)
-        self.inverter.invert_in_place(fold_rows(z, H), cond, columns)
+        self.inverter.invert_in_place(fold_rows(z, H), samples, columns)
         return z
 
 
@@ -73,7 +73,7 @@ def make_row_renderer(
         dtype=narrow if dtype is None else dtype,
         z_dtype=torch.float32 if cuda or dtype is None else dtype,
         channels=config.channels,
-        n_mels=config.n_mels,
+        n_mels=config.sample_channels,
         d_h=2 ** (min(config.n_layers, config.n_layers_per_cycle) - 1),
         causal=model.causal,
         has_triton=cuda and importlib.util.find_spec("triton") is not None,

@@ -1,0 +1,310 @@
+"""SourceFlow: a NanoFlow over the excitation of speech, between exact steps that the mel tells.
+
+What a mel says of a voice need not be learnt. Its envelope and its gain leave the sound by linear
+prediction (`flows/linear_prediction.py`), an exact flow step whose filters come from the mel alone.
+Its pitch tells the NanoFlow behind where in each period a sample lies (`nets/pulses.py`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from vocoder.flows.linear_prediction import (
+    Filters,
+    LinearPrediction,
+    interpolate_frames,
+    reflection_coefficients,
+    synthesise,
+)
+from vocoder.flows.reshape import unfold_rows
+from vocoder.mel.envelope import autocorrelation, frame_centre, log_amplitude
+from vocoder.mel.presets import TACOTRON2, MelPreset, preset_difference
+from vocoder.models.families.flow import standard_normal_log_prob
+from vocoder.models.families.voice import VoiceModel
+from vocoder.models.nanoflow import NanoFlow, NanoFlowConfig
+from vocoder.nets.pitch import PitchNet
+from vocoder.nets.pulses import (
+    N_FEATURES,
+    pack_pulses,
+    pulse_features,
+    pulses_of_pitch,
+    unpack_pulses,
+)
+from vocoder.registry import register_model
+
+# Maps an excitation, its filters and the state before it to sound and the state after it.
+Synthesise = Callable[[Tensor, Filters, Tensor], tuple[Tensor, Tensor]]
+
+_SCALE = 8.0  # deviations of the excitation that make full scale, for the NanoFlow behind
+_LONGEST_BLOCK = 64  # samples that have one filter
+_FRAMES_AT_ONCE = 64  # whose filters are made together in the inverse, which bounds its memory
+_PITCH_WEIGHT = 0.02  # of the pitch's nats per frame, beside nats per sample
+
+
+@dataclass(frozen=True)
+class SourceFlowConfig(NanoFlowConfig):
+    """SourceFlow: a filter, a pitch, and all options of the NanoFlow behind them."""
+
+    preset: MelPreset = TACOTRON2  # of the mels; a recipe tells its own
+    order: int = 128  # past samples that the linear prediction reaches back
+    f_min: float = 55.0  # Hz, the lowest pitch
+    f_max: float = 420.0  # Hz, the highest pitch
+    pitch_channels: int = 128  # of the net that reads the pitch off the mel
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.order <= self.preset.n_fft // 2:
+            raise ValueError(
+                f"order must lie between 0 and half the preset's n_fft, {self.preset.n_fft // 2}; "
+                f"got {self.order}"
+            )
+        limit = self.preset.sample_rate / 8
+        if not 10 <= self.f_min < self.f_max <= limit:
+            raise ValueError(
+                f"f_min and f_max must rise, and lie between 10 Hz and an eighth of the sample "
+                f"rate, {limit:g} Hz; got {self.f_min:g} and {self.f_max:g}"
+            )
+        if self.pitch_channels < 1:
+            raise ValueError(f"pitch_channels must be at least 1, got {self.pitch_channels}")
+
+    @property
+    def block_length(self) -> int:
+        """Samples that have one filter: the longest divisor of the hop length up to 64."""
+        hop = self.hop_length
+        return max(n for n in range(1, _LONGEST_BLOCK + 1) if hop % n == 0)
+
+    @property
+    def granule(self) -> int:
+        """Samples of whole columns and whole blocks."""
+        return math.lcm(self.n_height, self.block_length)
+
+    @property
+    def frame_channels(self) -> int:
+        """Channels of a frame: the mel bands, and the pulses of its samples."""
+        return self.n_mels + 2 * self.hop_length
+
+    @property
+    def sample_channels(self) -> int:
+        """Channels that the estimator is given: the mel bands, and features of the pulses."""
+        return self.n_mels + N_FEATURES
+
+    @property
+    def mel_context(self) -> tuple[int, int]:
+        """Frames before and after a crop; the filters of its history, too, lie between two."""
+        before, after = super().mel_context
+        reach = self.history - self.block_length // 2 + frame_centre(self.preset)
+        return max(before, -(-reach // self.hop_length)), max(after, 1)
+
+    @property
+    def history(self) -> int:
+        """Samples of the whole blocks that the linear prediction reaches back over."""
+        return -(-self.order // self.block_length) * self.block_length
+
+    @property
+    def pitch_range(self) -> tuple[float, float]:
+        """The pitches in Hz that count as a voice."""
+        return self.f_min, self.f_max
+
+    def check_preset(self, preset: MelPreset) -> None:
+        """Refuse any other preset than that of the filters."""
+        super().check_preset(preset)
+        if differences := preset_difference(self.preset, preset):
+            raise ValueError(
+                f"reads its filters off mels of the preset {self.preset.name}, not of "
+                f"{preset.name} ({', '.join(differences)})"
+            )
+
+
+class Excitation(NanoFlow):
+    """A NanoFlow that hears mels and pulses, packed as `SourceFlow.condition` does."""
+
+    config: SourceFlowConfig
+
+    def upsampled(
+        self, mel: Tensor, n_samples: int, offset: int = 0, lengths: Tensor | None = None
+    ) -> Tensor:
+        """Return the upsampled mel and the features of the pulses, (B, M + 16, n_samples)."""
+        mel, packed = mel.split([self.n_mels, 2 * self.hop_length], dim=1)
+        own = slice(offset // self.hop_length, -(-(offset + n_samples) // self.hop_length))
+        pulses = unpack_pulses(packed[..., own])
+        features = pulse_features(pulses, self.config.preset.sample_rate)
+        start = offset - own.start * self.hop_length
+        spectrum = super().upsampled(mel, n_samples, offset, lengths)
+        return torch.cat([spectrum, features[..., start : start + n_samples]], dim=1)
+
+
+@register_model("sourceflow", SourceFlowConfig)
+class SourceFlow(VoiceModel):
+    """audio → linear prediction → NanoFlow → noise, given the mel and the pulses of the voice."""
+
+    config: SourceFlowConfig
+
+    def __init__(self, config: SourceFlowConfig) -> None:
+        super().__init__(config)
+        self.whitening = LinearPrediction()
+        self.excitation = Excitation(config)
+        self.pitch = PitchNet(config.n_mels, config.pitch_channels, config.f_min, config.f_max)
+
+    @property
+    def tone_period(self) -> int:
+        """Samples of a column of the NanoFlow."""
+        return self.excitation.tone_period
+
+    @torch.no_grad()
+    def condition(
+        self, mel: Tensor, lengths: Tensor | None = None, f0: Tensor | None = None
+    ) -> Tensor:
+        """Return mels with the pulses of their pitch, (B, M + 2 · hop, F).
+
+        Args:
+            mel: Mels (B, M, F).
+            lengths: Frames (B,) of each item of a padded batch; None: all are F.
+            f0: The pitch (B, F) in Hz, 0 where there is no voice; None: that of the mel.
+        """
+        preset = self.config.preset
+        if f0 is None:
+            f0 = self.find_pitch(mel, lengths)
+        pulses = pulses_of_pitch(
+            f0.to(mel.dtype), preset.sample_rate, self.hop_length, frame_centre(preset)
+        )
+        return torch.cat([mel, pack_pulses(pulses, self.hop_length)], dim=1)
+
+    @torch.no_grad()
+    def find_pitch(self, mel: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Return the pitch (B, F) of mels (B, M, F) in Hz, 0 where there is no voice."""
+        dtype = self.pitch.head.weight.dtype
+        return self.pitch(log_amplitude(mel, self.config.preset).to(dtype), lengths)
+
+    def auxiliary_loss(self, cond: Tensor) -> dict[str, Tensor]:
+        """Return the loss of the pitch that is read off the mel, weighted."""
+        preset = self.config.preset
+        mel, packed = cond.split([self.n_mels, 2 * self.hop_length], dim=1)
+        centres = packed[:, self.hop_length + frame_centre(preset) % self.hop_length]
+        spectrum = log_amplitude(mel, preset).to(self.pitch.head.weight.dtype)
+        loss = self.pitch.loss(spectrum, centres * preset.sample_rate)
+        return {"pitch": _PITCH_WEIGHT * loss}
+
+    def forward(
+        self, x: Tensor, cond: Tensor, offset: int = 0, history: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Map audio to noise; see `VoiceModel.forward`."""
+        z, log_derivatives, _ = self.trace(x, cond, offset, history)
+        return z, torch.stack([d.sum(dim=1) for d in log_derivatives]).sum(dim=0)
+
+    def trace(
+        self, x: Tensor, cond: Tensor, offset: int = 0, history: Tensor | None = None
+    ) -> tuple[Tensor, list[Tensor], Tensor]:
+        """Like `forward`, with more on the way.
+
+        Returns:
+            The noise z (B, N), each step's log-derivative of every sample, (B, N) each, and the
+            excitation (B, N) between the steps.
+        """
+        n_before = 0 if history is None else history.shape[1]
+        filters = self.filters(
+            cond[:, : self.n_mels], offset - n_before, n_before + x.shape[1], x.dtype
+        )
+        past = x if history is None else torch.cat([history, x], dim=1)
+        excitation, _ = self.whitening(past, filters)
+        excitation = excitation[:, n_before:]
+        gains = -filters.gains.log().repeat_interleave(filters.block_length, dim=1)[:, n_before:]
+        z, rows = self.excitation.trace(excitation, cond, offset)
+        return z, [gains, *(unfold_rows(row) for row in rows)], excitation
+
+    def log_prob_per_sample(self, x: Tensor, cond: Tensor) -> Tensor:
+        """Return the terms (B, N), one per audio sample, whose sum is `log_prob`, in nats."""
+        z, log_derivatives, _ = self.trace(x, cond)
+        return standard_normal_log_prob(z) + torch.stack(log_derivatives).sum(dim=0)
+
+    def flow_logdets(
+        self, x: Tensor, cond: Tensor, offset: int = 0, history: Tensor | None = None
+    ) -> list[float]:
+        """Return the mean log-derivative of the filter and of each flow, in nats per sample."""
+        _, log_derivatives, _ = self.trace(x, cond, offset, history)
+        return [log_derivative.mean().item() for log_derivative in log_derivatives]
+
+    def inverse(self, z: Tensor, cond: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Map noise to audio; see `VoiceModel.inverse`."""
+        excitation = self.excitation.inverse(z, cond, lengths)
+        return self.filter(excitation, cond[:, : self.n_mels], lengths)
+
+    def filter(
+        self,
+        excitation: Tensor,
+        mel: Tensor,
+        lengths: Tensor | None = None,
+        offset: int = 0,
+        state: Tensor | None = None,
+        synthesise: Synthesise = synthesise,
+    ) -> Tensor:
+        """Map an excitation (B, N) to audio (B, N), some frames after the other.
+
+        Args:
+            excitation: What `inverse` of the NanoFlow gives, N a multiple of the block length.
+            mel: Mels (B, M, F).
+            lengths: Frames (B,) of each item of a padded batch.
+            offset: Samples between the start of the first frame and that of the excitation.
+            state: The state (B, p) of the filters before it, which becomes that after it; None is
+                silence.
+            synthesise: The filter; see `flows.linear_prediction.synthesise`.
+        """
+        if lengths is not None:
+            # The last filter of an item stands for all beyond, as it does where an item is alone.
+            frames = torch.arange(mel.shape[-1], device=mel.device)
+            own = frames.minimum(lengths[:, None] - 1)
+            mel = mel.gather(2, own[:, None].expand(-1, mel.shape[1], -1))
+        if state is None:
+            state = excitation.new_zeros(len(excitation), self.config.order)
+        pieces = []
+        current = state
+        for lo, hi in _ranges(excitation.shape[1], _FRAMES_AT_ONCE * self.hop_length):
+            filters = self.filters(mel, offset + lo, hi - lo, excitation.dtype)
+            piece, current = synthesise(excitation[:, lo:hi], filters, current)
+            pieces.append(piece)
+        state.copy_(current)
+        return torch.cat(pieces, dim=1)
+
+    @torch.no_grad()
+    def filters(self, mel: Tensor, offset: int, n_samples: int, dtype: torch.dtype) -> Filters:
+        """Return the filters of the samples from `offset` on.
+
+        They are found in float64: their gain spans many orders of magnitude.
+
+        Args:
+            mel: Mels (B, M, F).
+            offset: Samples from the start of the first frame, a multiple of the block length.
+            n_samples: How many samples, likewise.
+            dtype: The type of the filters.
+        """
+        config, hop = self.config, self.hop_length
+        first = max(offset // hop - 1, 0)
+        near = mel[..., first : (offset + n_samples) // hop + 2]
+        r = interpolate_frames(
+            autocorrelation(near.double(), config.preset, config.order),
+            hop,
+            config.block_length,
+            frame_centre(config.preset),
+            offset - first * hop,
+            offset - first * hop + n_samples,
+        )
+        deviations = _SCALE * r[..., 0].sqrt()
+        reflections = reflection_coefficients(r)
+        return Filters(reflections.to(dtype), deviations.to(dtype), config.block_length)
+
+    def fold(self) -> SourceFlow:
+        """Return a frozen copy for inference: weight norm and flow embedding folded."""
+        model = super().fold()
+        if model.excitation.indicator is not None:
+            model.excitation.indicator.fold()
+        return model.requires_grad_(False)
+
+
+def _ranges(n_samples: int, length: int) -> Iterator[tuple[int, int]]:
+    """Yield [lo, hi) for pieces of that length, of which the last may be shorter."""
+    for lo in range(0, n_samples, length):
+        yield lo, min(lo + length, n_samples)

@@ -1,0 +1,58 @@
+"""The fast renderer of SourceFlow: that of the NanoFlow within, and then the filter."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vocoder.flows.linear_prediction import Filters, synthesise
+from vocoder.kernels.dispatch import REFERENCE
+from vocoder.kernels.lattice import synthesise_on_cpu
+from vocoder.models.families.voice import VoiceModel
+from vocoder.models.sourceflow import SourceFlow, Synthesise
+from vocoder.voice.renderer import RENDERERS, Renderer
+from vocoder.voice.renderers.row_flow import make_row_renderer
+
+
+class SourceRenderer(Renderer):
+    """Renders the excitation by the row op, and filters it in at least float32.
+
+    Args:
+        model: The folded model, on its device.
+        excitation: The renderer of its NanoFlow.
+    """
+
+    model: SourceFlow
+
+    def __init__(self, model: SourceFlow, excitation: Renderer) -> None:
+        wide = torch.promote_types(excitation.dtype, torch.float32)
+        super().__init__(model.to(wide), excitation.dtype)
+        self.backend = excitation.backend
+        self.excitation = excitation
+        on_cpu = next(model.parameters()).device.type == "cpu" and self.backend != REFERENCE
+        self.synthesise: Synthesise = _synthesise_on_cpu if on_cpu else synthesise
+
+    def render(self, z: Tensor, cond: Tensor, frames: Tensor | None) -> Tensor:
+        """Return audio (B, N)."""
+        excitation = self.excitation.render(z, cond, frames).to(cond.dtype)
+        mel = cond[:, : self.model.n_mels]
+        return self.model.filter(excitation, mel, frames, synthesise=self.synthesise)
+
+
+def _synthesise_on_cpu(z: Tensor, filters: Filters, state: Tensor) -> tuple[Tensor, Tensor]:
+    """Do `synthesise` by one loop over the samples of each item."""
+    reflections, deviations = filters.reflections.numpy(), filters.deviations.numpy()
+    after = state.numpy().copy()
+    items = zip(z.numpy(), reflections, deviations, after, strict=True)
+    sound = np.stack([synthesise_on_cpu(*item) for item in items])
+    return torch.from_numpy(sound), torch.from_numpy(after)
+
+
+@RENDERERS.register(SourceFlow)
+def make_source_renderer(
+    model: VoiceModel, dtype: torch.dtype | None, backend: str, memory: int | None
+) -> Renderer:
+    """Return the renderer of a SourceFlow; see `RendererMaker`."""
+    assert isinstance(model, SourceFlow)
+    return SourceRenderer(model, make_row_renderer(model.excitation, dtype, backend, memory))
