@@ -202,7 +202,8 @@ def test_griffin_lim_takes_any_preset(name):
 @pytest.mark.parametrize(
     ("mel", "words"),
     [
-        (torch.zeros(100, 5), r"mel has 100 bands, .* with 80 \(preset tacotron2-22k\)"),
+        (torch.zeros(100, 5), r"mel has 100 bands, .* with 80 \(preset tacotron2-22k\)$"),
+        (torch.zeros(5, 80), r"mel has 5 bands, .*\); turn it round: bands first$"),
         (torch.zeros(80), r"shape \(80,\)"),
         (torch.zeros(1, 1, 80, 5), r"shape \(1, 1, 80, 5\)"),
         (torch.zeros(80, 0), "0 frames"),

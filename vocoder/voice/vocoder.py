@@ -376,9 +376,10 @@ class Vocoder(ABC):
                 f"give floats ({self.n_mels}, F) or (B, {self.n_mels}, F)"
             )
         if mel.shape[-2] != self.n_mels:
+            turned = "; turn it round: bands first" if mel.shape[-1] == self.n_mels else ""
             raise VocoderError(
                 f"mel has {mel.shape[-2]} bands, this voice was trained with {self.n_mels} "
-                f"(preset {self.preset.name})"
+                f"(preset {self.preset.name}){turned}"
             )
 
 
