@@ -177,6 +177,7 @@ def test_noise_spoils_what_listeners_would_say(metric: Callable[..., float]) -> 
     assert clean < 5
 
 
+@pytest.mark.slow
 def test_dnsmos_is_that_of_its_own_library() -> None:
     speechmos = pytest.importorskip("speechmos.dnsmos")
     audio = librosa.resample(
@@ -190,6 +191,7 @@ def test_dnsmos_is_that_of_its_own_library() -> None:
     assert ours == [metric(audio, 16000) for metric in NO_REFERENCE]
 
 
+@pytest.mark.slow
 def test_dnsmos_hears_what_a_wav_file_would_hold() -> None:
     loud = 3 * SPEECH / np.abs(SPEECH).max()
     assert metrics.dnsmos_overall(loud, RATE) == metrics.dnsmos_overall(loud.clip(-1, 1), RATE)
