@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import torch
 
 from vocoder.config import suggest
@@ -30,7 +32,8 @@ def resolve_device(device: str | torch.device | None) -> torch.device:
         resolved = torch.device(device)
         torch.zeros(1, device=resolved).item()  # a meta device holds no values
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).strip().splitlines()[0]
+        # Torch lists what else it could compute with, in a kilobyte.
+        reason = re.split(r"[.\n]\s", str(error).strip() + "\n ")[0][:120]
         raise VocoderError(f"device {str(device)!r}: not usable here ({reason})") from None
     return resolved
 

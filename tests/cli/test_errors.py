@@ -20,6 +20,8 @@ from safetensors.torch import load_file, save_file
 from voices import save_tiny_voice, some_mel
 
 from vocoder.cli import commands
+from vocoder.device import resolve_device
+from vocoder.errors import VocoderError
 from vocoder.mel.files import write_mel
 from vocoder.mel.presets import get_preset
 
@@ -171,6 +173,14 @@ def test_bad_recordings(run, tmp_path, voice, out):
     result = run("synthesize", tmp_path / "junk.wav", "-o", out, "--voice", voice)
     assert_one_error_line(result, tmp_path / "junk.wav")
     assert left_in(out) == []
+
+
+@pytest.mark.parametrize("device", ["tpu9", "meta", "mps", "cuda:99", "xpu", ""])
+def test_a_device_that_is_not_here_is_refused_in_a_short_line(device):
+    """Torch itself lists all that it could compute with, in more than a kilobyte."""
+    with pytest.raises(VocoderError, match=f"device '{device}': not usable here") as caught:
+        resolve_device(device)
+    assert len(str(caught.value)) < 200
 
 
 # ---- voices ----

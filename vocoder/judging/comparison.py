@@ -213,8 +213,11 @@ class Comparison:
         return sorted(known, key=lambda name: sign * means[name])
 
     def best(self, figure: str) -> str | None:
-        """Return the name of the best voice of those that have a figure, if it beats another."""
-        ranking = self.ranking(figure)
+        """Return the name of the best voice of those that have a figure, if it beats another.
+
+        The recordings are what voices are measured against, and compete with none.
+        """
+        ranking = [name for name in self.ranking(figure) if name != RECORDING]
         return ranking[0] if len(ranking) > 1 else None
 
     def difference(self, figure: str, name: str, baseline: str) -> tuple[float, float, float, int]:
@@ -332,8 +335,8 @@ class Comparison:
                 row.append(format_summary(voice, figure) + mark)
             rows.append(row)
         text = [self.headline(), "", *_columns(rows), "", "± is the standard error over clips."]
-        if len(self.voices) > 1:
-            text[-1] += " * is the best."
+        if any(self.best(figure.name) for figure in self.figures):
+            text[-1] += " * is the best voice."
         return "\n".join([*text, *self.notes])
 
     def headline(self) -> str:

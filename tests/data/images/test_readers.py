@@ -22,6 +22,7 @@ from PIL import Image
 
 from vocoder.data.images.prepared import prepare_images
 from vocoder.data.images.reader import IMAGE_SETS
+from vocoder.data.images.readers import image_folder
 from vocoder.data.images.readers.mnist import read_idx
 from vocoder.data.images.sets import open_images
 from vocoder.errors import VocoderError
@@ -693,8 +694,20 @@ def test_bad_pictures(tmp_path):
     refuse("image_folder", tmp_path, "2.png: not a readable picture")
     Image.new("RGB", (31, 32)).save(path)
     refuse("image_folder", tmp_path, "2.png: has 31x32 pixels, 1.png 32x32", "--side")
-    Image.fromarray(np.zeros((32, 32), np.uint16)).save(path)
-    refuse("image_folder", tmp_path, "2.png: has more than 8 bits")
+    Image.fromarray(np.zeros((32, 32), np.float32)).save(tmp_path / "2.tif")
+    with pytest.raises(VocoderError, match=r"2\.tif: holds floats"):
+        list(image_folder.decode([tmp_path / "2.tif"], "L"))
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_pictures_of_16_bits_keep_the_upper_8(tmp_path, suffix):
+    values = np.arange(16, dtype=np.uint16).reshape(4, 4) * 4369
+    paths = [tmp_path / f"{number}.{suffix}" for number in range(2)]
+    for path in paths:
+        Image.fromarray(values).save(path)
+    assert image_folder.list_pictures(tmp_path) == paths
+    (pixels,) = image_folder.decode(paths, "L")
+    assert (pixels == (values >> 8).astype(np.uint8)).all()
 
 
 def test_folders_without_pictures(tmp_path):

@@ -114,7 +114,7 @@ def opened(path: Path) -> Iterator[Image]:
     """Open a picture for the length of a block.
 
     Raises:
-        VocoderError: it cannot be read or decoded, or has more than 8 bits a channel.
+        VocoderError: it cannot be read or decoded, or holds floats.
     """
     try:
         from PIL import Image
@@ -122,14 +122,22 @@ def opened(path: Path) -> Iterator[Image]:
         raise VocoderError("pictures need Pillow; run: pip install pillow") from None
     try:
         with Image.open(path) as picture:
-            if picture.mode.startswith(("I", "F")):
-                raise VocoderError(f"{path}: has more than 8 bits a channel; save it with 8")
-            yield picture
+            if picture.mode.startswith("F"):
+                raise VocoderError(f"{path}: holds floats; save it with 8 or 16 bits a channel")
+            yield _eight_bits(picture) if picture.mode.startswith("I") else picture
     except VocoderError:
         raise
     # Pillow's decoders meet damage with any of these.
     except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
         raise VocoderError(f"{path}: not a readable picture ({reason(error)})") from None
+
+
+def _eight_bits(picture: Image) -> Image:
+    """Return a grey picture of 16 bits with the upper 8 of them."""
+    from PIL import Image
+
+    values = np.asarray(picture).astype(np.int64)
+    return Image.fromarray((values.clip(0, 65535) >> 8).astype(np.uint8))
 
 
 def _square(image: Image, side: int) -> Image:
