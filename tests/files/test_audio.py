@@ -15,7 +15,13 @@ from hypothesis import strategies as st
 
 from vocoder.errors import VocoderError
 from vocoder.files import audio as audio_module
-from vocoder.files.audio import float_to_int16, read_wav, write_wav
+from vocoder.files.audio import (
+    check_peak_limit,
+    float_to_int16,
+    limit_peak,
+    read_wav,
+    write_wav,
+)
 
 RATE = 22050
 
@@ -361,3 +367,23 @@ def test_channels_are_mixed_unless_they_cancel(
 def test_silence_in_all_channels_is_silence(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "a.wav", np.zeros((1000, 2)), RATE)
     assert not read_wav(tmp_path / "a.wav")[0].any()
+
+
+@given(
+    st.lists(st.floats(-8, 8, width=32), max_size=50),
+    st.floats(0.0625, 1, width=32),
+)
+def test_a_peak_limit_is_one_gain_for_all_samples(values: list[float], limit: float) -> None:
+    audio = np.array(values, np.float32)
+    softer, gain = limit_peak(audio, limit)
+    assert 0 < gain <= 1
+    np.testing.assert_allclose(softer, audio * np.float32(gain), atol=1e-7)
+    assert np.abs(softer).max(initial=0) <= limit * (1 + 1e-6)
+    assert (gain == 1) == (np.abs(audio).max(initial=0) <= limit)
+    assert softer.dtype == np.float32
+
+
+@pytest.mark.parametrize("limit", [0, -1, 1.01, np.nan, np.inf])
+def test_a_peak_limit_lies_within_full_scale(limit: float) -> None:
+    with pytest.raises(VocoderError, match="peak limit"):
+        check_peak_limit(limit)

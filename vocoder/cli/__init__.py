@@ -134,6 +134,7 @@ for command in (  # in the order of work, in which `vocoder --help` lists them
     judging.evaluate_images,
     images.sample,
     speech.synthesize,
+    speech.serve,
     corpora.convert_mel,
     models.import_,
     export.export,

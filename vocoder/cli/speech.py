@@ -1,10 +1,12 @@
-"""Commands that speak: synthesize."""
+"""Commands that speak: synthesize, serve."""
 
 from __future__ import annotations
 
+import math
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -24,8 +26,61 @@ from vocoder.cli.options import (
 
 if TYPE_CHECKING:
     from vocoder.mel.normalisation import Scale
+    from vocoder.synthesis.origin import MelOrigin
     from vocoder.synthesis.outputs import Report
     from vocoder.voice.vocoder import Vocoder
+
+
+def _mel_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add what is stated of the mels: --preset, --mel-stats, --mel-scale."""
+    for add in reversed(
+        (
+            option(
+                "--preset",
+                group=FILES,
+                help="The mels were made with this preset, whatever their files say.",
+            ),
+            option(
+                "--mel-stats",
+                group=FILES,
+                type=PATH,
+                metavar="FILE",
+                help="The mels are z-scores by the means and scales in this .npz, .npy, .h5 or "
+                ".json file, which their model was trained with.",
+            ),
+            option(
+                "--mel-scale",
+                group=FILES,
+                type=click.Choice(["db", "log10", "ln"]),
+                help="The mels hold this logarithm, and are otherwise of their preset.",
+            ),
+        )
+    ):
+        command = add(command)
+    return command
+
+
+_peak_option = option(
+    "--peak-limit",
+    group=SOUND,
+    type=float,
+    metavar="PEAK",
+    help="Play an utterance softer whose samples would go beyond this, such as 0.95, and say by "
+    "how much; by default what goes beyond full scale is clipped, and counted.",
+)
+
+
+def _origin(preset: str | None, mel_stats: Path | None, mel_scale: Scale | None) -> MelOrigin:
+    """Return what the options state of the mels."""
+    from vocoder.mel.normalisation import read_mel_stats
+    from vocoder.mel.presets import get_preset
+    from vocoder.synthesis.origin import MelOrigin
+
+    return MelOrigin(
+        None if preset is None else get_preset(preset),
+        None if mel_stats is None else read_mel_stats(mel_stats),
+        mel_scale,
+    )
 
 
 @command(example="vocoder synthesize mel.npz -o speech.wav")
@@ -45,25 +100,7 @@ if TYPE_CHECKING:
     required=True,
     help="Write to this .wav file, into this folder, or to standard output if it is -.",
 )
-@option(
-    "--preset",
-    group=FILES,
-    help="The mels were made with this preset, whatever their files say.",
-)
-@option(
-    "--mel-stats",
-    group=FILES,
-    type=PATH,
-    metavar="FILE",
-    help="The mels are z-scores by the means and scales in this .npz, .npy, .h5 or .json file, "
-    "which their model was trained with.",
-)
-@option(
-    "--mel-scale",
-    group=FILES,
-    type=click.Choice(["db", "log10", "ln"]),
-    help="The mels hold this logarithm, and are otherwise of their preset.",
-)
+@_mel_options
 @option(
     "--stream",
     group=FILES,
@@ -94,6 +131,7 @@ if TYPE_CHECKING:
     metavar="STRENGTH",
     help="Subtract the voice's own hum with this strength; 0.1 is mild.",
 )
+@_peak_option
 @option(
     "--batch-size",
     group=COMPUTING,
@@ -135,6 +173,7 @@ def synthesize(
     memory: int | None,
     refine: int | None,
     denoise: float,
+    peak_limit: float | None,
     batch_size: int,
     stream: Literal["pcm", "wav"] | None,
     device: str | None,
@@ -149,10 +188,7 @@ def synthesize(
     With --stream, pieces of one mel come as .npy arrays one after the other on standard input, and
     go as raw 16-bit PCM, or as a WAV of unknown length, to standard output. Give - -o - for that.
     """
-    from vocoder.mel.normalisation import read_mel_stats
-    from vocoder.mel.presets import get_preset
     from vocoder.synthesis.files import synthesize_files
-    from vocoder.synthesis.origin import MelOrigin
     from vocoder.synthesis.outputs import plan_outputs
     from vocoder.synthesis.sources import STANDARD_STREAM, collect_sources, standard_input
     from vocoder.synthesis.stream import synthesize_stream
@@ -167,16 +203,16 @@ def synthesize(
         outputs = [sys.stdout.buffer] if to_stdout else plan_outputs(sources, out)
     else:
         refuse(context, ("batch_size",), "has no meaning with --stream, which speaks one utterance")
-        refuse(context, ("denoise",), "is for whole utterances, and cannot be used with --stream")
+        refuse(
+            context,
+            ("denoise", "peak_limit"),
+            "is for whole utterances, and cannot be used with --stream",
+        )
         if inputs != (STANDARD_STREAM,) or not to_stdout:
             raise click.UsageError(
                 "--stream: works from standard input to standard output; give - -o -"
             )
-    origin = MelOrigin(
-        None if preset is None else get_preset(preset),
-        None if mel_stats is None else read_mel_stats(mel_stats),
-        mel_scale,
-    )
+    origin = _origin(preset, mel_stats, mel_scale)
     name, reason = (voice, None) if voice is not None else default_voice()
     speaker = load(name, device=device, dtype=dtype, backend=backend, memory=memory)
     if stream is None:
@@ -190,6 +226,7 @@ def synthesize(
             batch_size=batch_size,
             refine=refine,
             denoise=denoise,
+            peak_limit=peak_limit,
         )
     else:
         report = synthesize_stream(
@@ -208,7 +245,11 @@ def synthesize(
 def _tell(report: Report, speaker: Vocoder, name: str, reason: str | None) -> None:
     """Print what was done, and why this voice spoke where nobody named one."""
     for file, n_clipped in report.clipped.items():
-        click.echo(f"vocoder: {file}: {n_clipped} samples were clipped", err=True)
+        remedy = "; --peak-limit 1 plays all of it softer instead"
+        click.echo(f"vocoder: {file}: {n_clipped} samples were clipped{remedy}", err=True)
+    for file, gain in report.gains.items():
+        softer = -20 * math.log10(gain)
+        click.echo(f"vocoder: {file}: played {softer:.1f} dB softer, for the peak limit", err=True)
     if reason is not None:
         click.echo(f"vocoder: voice {name}, the default: {reason}", err=True)
     files = "file" if report.n_files == 1 else "files"
@@ -218,3 +259,66 @@ def _tell(report: Report, speaker: Vocoder, name: str, reason: str | None) -> No
         f"({speaker.name}, {speaker.device})",
         err=True,
     )
+
+
+@command(example="vocoder serve --stdio --voice espeak-small")
+@option(
+    "--stdio",
+    group=FILES,
+    is_flag=True,
+    required=True,
+    help="Take mels from standard input, and give audio to standard output.",
+)
+@_mel_options
+@option(
+    "--voice",
+    group=SOUND,
+    help="Speak with this checkpoint, run folder, shipped voice or griffin-lim.",
+)
+@temperature_option(SOUND)
+@seed_option(
+    SOUND,
+    "Draw the noise of every utterance by this number; by default it is fresh.",
+    default=None,
+)
+@refine_option(
+    SOUND,
+    "Take the difference between the mel of the sound and the one given out of the sound, this "
+    "many times; by default as often as was measured to help the voice.",
+)
+@_peak_option
+@device_option
+def serve(
+    stdio: bool,
+    preset: str | None,
+    mel_stats: Path | None,
+    mel_scale: Scale | None,
+    voice: str | None,
+    temperature: float,
+    seed: int | None,
+    refine: int | None,
+    peak_limit: float | None,
+    device: str | None,
+) -> None:
+    """Speak one utterance after the other for another program.
+
+    Each .npy array (bands, frames) on standard input is the mel of one utterance. It is answered on
+    standard output by a line of JSON and, behind it, so many bytes of 16-bit PCM as the line says;
+    a bad one by a line with an error, after which the next may come. The first line tells of the
+    voice. See docs/serving.md.
+    """
+    from vocoder.synthesis.service import Service
+    from vocoder.synthesis.sources import standard_input
+    from vocoder.voice.load import load
+
+    speaker = load(voice, device=device)
+    service = Service(
+        speaker,
+        _origin(preset, mel_stats, mel_scale),
+        temperature=temperature,
+        seed=seed,
+        refine=refine,
+        peak_limit=peak_limit,
+    )
+    n = service.run(standard_input(), sys.stdout.buffer)
+    click.echo(f"vocoder: answered {n} arrays ({speaker.name}, {speaker.device})", err=True)

@@ -232,6 +232,31 @@ def float_to_int16(audio: npt.ArrayLike) -> tuple[npt.NDArray[np.int16], int]:
     return scaled.astype(np.int16), clipped
 
 
+def limit_peak(
+    audio: npt.NDArray[np.floating], limit: float
+) -> tuple[npt.NDArray[np.floating], float]:
+    """Play a whole utterance softer where it would go beyond a limit.
+
+    Args:
+        audio: Samples (N,), full scale ±1.
+        limit: Greatest magnitude of a sample that is let be.
+
+    Returns:
+        The audio, and the gain that it was multiplied with, at most 1.
+    """
+    peak = float(np.abs(audio).max(initial=0))
+    if not peak > limit:
+        return audio, 1.0
+    gain = limit / peak
+    return audio * np.asarray(gain, audio.dtype), gain
+
+
+def check_peak_limit(limit: float | None) -> None:
+    """Raise a `VocoderError` for a limit that is not within full scale."""
+    if limit is not None and not 0 < limit <= 1:
+        raise VocoderError(f"peak limit {limit:g}: must lie above 0 and be at most 1, full scale")
+
+
 def _check_floats(audio: npt.NDArray[Any]) -> tuple[float, float]:
     """Return the extremes of audio, or raise a `VocoderError` unless it is finite floats."""
     if audio.dtype.kind != "f":

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from vocoder.errors import VocoderError
@@ -28,7 +29,7 @@ MEL_SUFFIXES = (".npy", ".npz", ".pt", ".safetensors")
 WRITTEN_SUFFIXES = (".npz", ".safetensors", ".npy")
 
 # A day of speech at 22.05 kHz, 80 bands in float32. More is a damaged header or an attack.
-_MAX_BYTES = 2**31
+MAX_BYTES = 2**31
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,7 @@ def read_mel(
     else:
         name = "standard input"
         try:
-            mel = _as_float32(read_array(source, _MAX_BYTES), name)
+            mel = _as_float32(read_array(source, MAX_BYTES), name)
         except Exception as error:
             raise VocoderError(
                 f"{name}: not an .npy array of numbers ({_first_line(error)}); "
@@ -132,7 +133,7 @@ def read_mel_pieces(
     while start := source.read(8):
         number += 1
         try:
-            piece = _as_float32(read_array(source, _MAX_BYTES, start), name)
+            piece = _as_float32(read_array(source, MAX_BYTES, start), name)
         except Exception as error:  # numpy reads the header as Python
             raise VocoderError(
                 f"{name}: array {number}: not an .npy array of numbers ({_first_line(error)}); "
@@ -142,6 +143,27 @@ def read_mel_pieces(
             turned = True  # and so will be a later piece of just M frames
             piece = piece.T.contiguous()
         yield piece
+
+
+def read_mel_array(array: npt.NDArray[Any], n_mels: int, name: str) -> torch.Tensor:
+    """Return an array as the mel (M, F) of an utterance, turned round as `read_mel` does.
+
+    Args:
+        array: The array as it came.
+        n_mels: Bands that are expected.
+        name: The name of the array, for messages.
+
+    Raises:
+        VocoderError: It is not one utterance of floats, has no frames, or is not finite.
+    """
+    try:
+        mel = _as_float32(array, name)
+    except VocoderError as error:
+        raise VocoderError(f"{name}: {error}") from None
+    if mel.shape[0] != n_mels and mel.shape[1] == n_mels:
+        mel = mel.T.contiguous()
+    check_mel(mel, name)
+    return mel
 
 
 def write_mel(path: str | os.PathLike[str], mel: torch.Tensor, preset: MelPreset) -> None:
@@ -182,12 +204,12 @@ def check_mel(mel: torch.Tensor, name: str = "mel") -> None:
 def _read_npy(path: Path) -> tuple[dict[str, Any], None]:
     with open(path, "rb") as file:
         n_bytes = os.fstat(file.fileno()).st_size
-        return {"mel": read_array(file, min(n_bytes, _MAX_BYTES))}, None
+        return {"mel": read_array(file, min(n_bytes, MAX_BYTES))}, None
 
 
 def _read_npz(path: Path) -> tuple[dict[str, Any], str | None]:
     with open(path, "rb") as file:
-        arrays: dict[str, Any] = read_npz(file, _MAX_BYTES)
+        arrays: dict[str, Any] = read_npz(file, MAX_BYTES)
     stated = arrays.pop("preset", None)
     return arrays, None if stated is None else str(stated)
 
@@ -243,7 +265,7 @@ def _as_float32(array: Any, name: str) -> torch.Tensor:
         remedy = "save one utterance per file, as mel[0]" if array.ndim == 3 else "save it as such"
         raise VocoderError(f"has shape {shape}, and a mel is (bands, frames); {remedy}")
     # A strided tensor can claim any shape over one stored number.
-    if array.layout != torch.strided or array.numel() * 4 > _MAX_BYTES:
+    if array.layout != torch.strided or array.numel() * 4 > MAX_BYTES:
         raise VocoderError(f"claims shape {tuple(array.shape)}; this is not one mel")
     return array.detach().to(torch.float32).contiguous()
 

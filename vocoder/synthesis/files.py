@@ -15,7 +15,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from vocoder.errors import VocoderError
-from vocoder.files.audio import read_wav, write_wav
+from vocoder.files.audio import check_peak_limit, limit_peak, read_wav, write_wav
 from vocoder.mel.appearance import telling_of_misfits
 from vocoder.mel.convert import convert_mel
 from vocoder.mel.files import read_mel
@@ -49,6 +49,7 @@ def synthesize_files(
     batch_size: int = 1,
     refine: int | None = None,
     denoise: float = 0.0,
+    peak_limit: float | None = None,
 ) -> Report:
     """Speak every source into its output, with a progress bar on standard error.
 
@@ -68,6 +69,8 @@ def synthesize_files(
         batch_size: utterances spoken at once; with more than one they go in order of length.
         refine: Mel-consistency steps, as `Vocoder.synthesize` takes them.
         denoise: strength of the `Denoiser`; 0 is none.
+        peak_limit: Greatest sample of an utterance, above which all of it is played softer; None
+            clips what goes beyond full scale. The report tells of either.
 
     Raises:
         VocoderError: an input is unreadable or does not fit the voice.
@@ -77,6 +80,7 @@ def synthesize_files(
         raise VocoderError(f"batch size {batch_size}: must be at least 1")
     check_settings(temperature, seed)
     check_strength(denoise)
+    check_peak_limit(peak_limit)
     voices = {voice.preset.fingerprint: voice}
     jobs = []
     for source, output in zip(sources, outputs, strict=True):
@@ -110,7 +114,7 @@ def synthesize_files(
             report.compute_seconds += time.perf_counter() - start
             for job, row, n_frames in zip(batch, audio, lengths, strict=True):
                 n_samples = n_frames * speaker.hop_length
-                _write(job, row[:n_samples], report)
+                _write(job, row[:n_samples], report, peak_limit)
                 bar.update(n_samples / speaker.sample_rate)
     return report
 
@@ -182,10 +186,15 @@ def _batches(jobs: Sequence[_Job], size: int) -> Iterator[list[_Job]]:
         yield batch
 
 
-def _write(job: _Job, audio: Tensor, report: Report) -> None:
+def _write(job: _Job, audio: Tensor, report: Report, peak_limit: float | None) -> None:
     name = str(job.output) if isinstance(job.output, Path) else "standard output"
+    samples = audio.numpy()
+    if peak_limit is not None:
+        samples, gain = limit_peak(samples, peak_limit)
+        if gain < 1:
+            report.gains[name] = gain
     with naming(name):
-        n_clipped = write_wav(job.output, audio.numpy(), job.voice.sample_rate)
+        n_clipped = write_wav(job.output, samples, job.voice.sample_rate)
         if not isinstance(job.output, Path):
             job.output.flush()
     report.n_files += 1

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from vocoder.errors import VocoderError
 from vocoder.mel.appearance import misfit, warn_of_misfit
+from vocoder.mel.convert import convert_mel
 from vocoder.mel.normalisation import MelStats, Scale, rescale_mel
 from vocoder.mel.presets import MelPreset
 
@@ -57,6 +59,24 @@ class MelOrigin:
                 f"{name}: no preset stated, and {problem}, or state what made it with --preset NAME"
             )
         return mel, preset
+
+    def fitted(self, mel: Tensor, expected: MelPreset, name: str) -> Tensor:
+        """Return a mel (M, F) as a voice of the preset `expected` takes it.
+
+        Args:
+            mel: The mel as it came, of the preset that is stated or else of the voice's.
+            expected: The preset of the voice.
+            name: The source of the mel, for messages.
+
+        Raises:
+            VocoderError: It does not look like its preset, or cannot be converted exactly.
+        """
+        mel, preset = self.restored(mel, None, expected, name)
+        if preset.fingerprint == expected.fingerprint or mel.shape[0] != preset.n_mels:
+            return mel
+        # What is not finite stays so, for the voice to name its frame.
+        bad = ~mel.isfinite()
+        return convert_mel(mel, preset, expected).masked_fill(bad, torch.nan)
 
 
 UNSTATED = MelOrigin()

@@ -23,12 +23,14 @@ class Report:
         compute_seconds: time spent between a mel or audio in memory and its speech in memory;
             reading, checking and writing files is left out.
         clipped: samples clipped, of each output that has any.
+        gains: Factor that each output was multiplied with which had to be played softer.
     """
 
     n_files: int = 0
     audio_seconds: float = 0.0
     compute_seconds: float = 0.0
     clipped: dict[str, int] = field(default_factory=dict)
+    gains: dict[str, float] = field(default_factory=dict)
 
     @property
     def times_real_time(self) -> float:

@@ -12,7 +12,6 @@ from torch import Tensor
 from vocoder.errors import VocoderError
 from vocoder.files.audio import float_to_int16, wav_stream_header
 from vocoder.mel.appearance import telling_of_misfits
-from vocoder.mel.convert import convert_mel
 from vocoder.mel.files import read_mel_pieces
 from vocoder.synthesis.origin import UNSTATED, MelOrigin
 from vocoder.synthesis.outputs import Report, naming
@@ -93,9 +92,5 @@ def _fitting_pieces(source: BinaryIO, origin: MelOrigin, voice: Vocoder) -> Iter
     expected = origin.preset or voice.preset
     for piece in read_mel_pieces(source, expected.n_mels):
         with telling_of_misfits():  # the voice tells of them, by their frames
-            piece, preset = origin.restored(piece, None, voice.preset, "standard input")
-        if preset.fingerprint != voice.preset.fingerprint and piece.shape[0] == preset.n_mels:
-            # What is not finite stays so, for the voice to name its frame.
-            bad = ~piece.isfinite()
-            piece = convert_mel(piece, preset, voice.preset).masked_fill(bad, torch.nan)
-        yield piece
+            fitted = origin.fitted(piece, voice.preset, "standard input")
+        yield fitted
