@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any, overload
 
+import numpy as np
+import numpy.typing as npt
+import torch
 from torch import Tensor
 
 from vocoder.device import as_float64
@@ -12,7 +16,19 @@ from vocoder.mel.compression import COMPRESSION_FIELDS, check_bands, compress, e
 from vocoder.mel.presets import MelPreset, get_preset, preset_difference
 
 
-def convert_mel(mel: Tensor, source: MelPreset | str, target: MelPreset | str) -> Tensor:
+@overload
+def convert_mel(mel: Tensor, source: MelPreset | str, target: MelPreset | str) -> Tensor: ...
+
+
+@overload
+def convert_mel(
+    mel: npt.NDArray[Any], source: MelPreset | str, target: MelPreset | str
+) -> npt.NDArray[Any]: ...
+
+
+def convert_mel(
+    mel: Tensor | npt.NDArray[Any], source: MelPreset | str, target: MelPreset | str
+) -> Tensor | npt.NDArray[Any]:
     """Convert a mel-spectrogram to another preset, where that is exact.
 
     It is when the presets differ in the base of the logarithm, scale, shift, floor and clip alone.
@@ -21,13 +37,19 @@ def convert_mel(mel: Tensor, source: MelPreset | str, target: MelPreset | str) -
     source with a higher floor gives a higher silence than the target's own.
 
     Args:
-        mel: (..., M, F) as `source` describes it.
+        mel: (..., M, F) as `source` describes it, a tensor or an array.
         source: The preset of `mel`, or its name.
         target: The preset that is wanted, or its name.
+
+    Returns:
+        The mel by `target`; an array where `mel` is one.
 
     Raises:
         VocoderError: The presets differ in anything else, or `mel` does not have M bands.
     """
+    if isinstance(mel, np.ndarray):
+        tensor = torch.from_numpy(np.ascontiguousarray(mel))
+        return convert_mel(tensor, source, target).numpy()
     source = get_preset(source) if isinstance(source, str) else source
     target = get_preset(target) if isinstance(target, str) else target
     check_bands(mel, source)
