@@ -4,8 +4,9 @@
     python egs/mel_consistency.py griffin-lim --data data/prompts-16k
 
 speaks the validation clips of a corpus with each number of steps, sets them against the recordings,
-and prints a table with the paired change from one row to the next. The last line names the smallest
-number of steps after which the mean DNSMOS overall rises by no more than its 95 % interval.
+and prints a table with the paired change from one row to the next and its 95 % interval. The last
+line names the smallest number of steps after which the mean DNSMOS overall rises by no more than
+that interval, or says that it still rises.
 """
 
 from __future__ import annotations
@@ -99,12 +100,12 @@ def table(found: Comparison) -> str:
     return "\n".join(lines)
 
 
-def enough(found: Comparison, steps: list[int]) -> int:
-    """Return the first number of steps after which DNSMOS rises by no more than its interval."""
+def verdict(found: Comparison, steps: list[int]) -> str:
+    """Say after how many steps DNSMOS overall rises by no more than its interval, if it does."""
     for few, more in itertools.pairwise(steps):
         if found.difference("dnsmos_overall", str(more), str(few))[1] <= 0:
-            return few
-    return steps[-1]
+            return f"enough: {few} steps"
+    return f"DNSMOS overall still rises at {steps[-1]} steps; measure more"
 
 
 def main() -> None:
@@ -132,7 +133,7 @@ def main() -> None:
     found = score(voice, corpus, clips, arguments.steps)
     print(f"{arguments.voice}: {len(clips)} {arguments.split} clips, {sum(found.seconds):.0f} s\n")
     print(table(found))
-    print(f"\nenough: {enough(found, arguments.steps)} steps")
+    print(f"\n{verdict(found, arguments.steps)}")
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from vocoder.models.nanoflow import NanoFlow, NanoFlowConfig
 from vocoder.recipe import VoiceRecipe, list_recipes, load_recipe
 from vocoder.registry import MODELS, find_model
 from vocoder.voice.flow import FlowVocoder
+from vocoder.voice.mel_consistency import hold_to_mel
 from vocoder.voice.noise import draw_noise
 from vocoder.voice.renderer import RENDERERS, make_renderer
 from vocoder.voice.streaming import STREAMINGS, plan_stream
@@ -195,7 +196,8 @@ def assert_rendered_as_inverted(
 
 
 @each_recipe
-def test_a_stream_is_the_whole(recipe: VoiceRecipe) -> None:
+@pytest.mark.parametrize("refine", [0, 2])
+def test_a_stream_is_the_whole(recipe: VoiceRecipe, refine: int) -> None:
     voice = FlowVocoder(build(recipe), recipe.preset, device="cpu")
     mel = some_mel(recipe, 23)[0]
     try:
@@ -203,11 +205,25 @@ def test_a_stream_is_the_whole(recipe: VoiceRecipe) -> None:
     except VocoderError as error:
         assert "synthesize the whole utterance" in str(error)
         return
-    pieces = list(voice.stream(mel.split([1, 7, 2, 13], dim=1), seed=5, block_frames=4))
-    streamed, whole = torch.cat(pieces), voice.synthesize(mel, seed=5)
+    pieces = list(
+        voice.stream(mel.split([1, 7, 2, 13], dim=1), seed=5, refine=refine, block_frames=4)
+    )
+    streamed, whole = torch.cat(pieces), voice.synthesize(mel, seed=5, refine=refine)
     assert streamed.shape == whole.shape
     tolerance = 1e-3 if plan.exact else 0.5  # an overlap that is chosen leaves some of the edges
     assert (streamed - whole).abs().max() <= tolerance * whole.abs().max()
+
+
+@each_recipe
+def test_no_steps_of_mel_consistency_are_the_voice_alone(recipe: VoiceRecipe) -> None:
+    voice = FlowVocoder(build(recipe), recipe.preset, device="cpu")
+    mel = some_mel(recipe, 5)
+    assert torch.equal(
+        voice.synthesize(mel, seed=3, refine=0), voice._render(mel, None, 1.0, [3]).float()
+    )
+    held = voice.synthesize(mel, seed=3, refine=1)
+    expected = hold_to_mel(voice.synthesize(mel, seed=3, refine=0), mel, recipe.preset, 1)
+    assert torch.equal(held, expected)
 
 
 @each_recipe

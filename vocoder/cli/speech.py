@@ -121,7 +121,7 @@ def _origin(preset: str | None, mel_stats: Path | None, mel_scale: Scale | None)
 @refine_option(
     SOUND,
     "Take the difference between the mel of the sound and the one given out of the sound, this "
-    "many times; by default as often as was measured to help the voice.",
+    "many times; by default not at all.",
 )
 @option(
     "--denoise",
