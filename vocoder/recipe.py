@@ -289,7 +289,11 @@ def load_recipe(
         _apply(values, override)
     shipped = path.parent.parent == recipes_folder()
     name = f"{path.parent.name}/{path.stem}" if shipped else path.stem
-    return Recipe.from_dict(values, name)
+    try:
+        return Recipe.from_dict(values, name)
+    except ConfigError as error:
+        # In a shipped recipe, only an override can be wrong.
+        raise error if shipped else ConfigError(f"{path}: {error}") from None
 
 
 def override_recipe(recipe: Recipe, overrides: Sequence[str]) -> VoiceRecipe | ImageRecipe:
