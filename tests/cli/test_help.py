@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 import shlex
 
@@ -49,7 +50,7 @@ def test_every_command_has_an_example_that_it_would_take(name):
     """Parsing checks names, types, choices and what is required."""
     program, used, *words = shlex.split(command_of(name).example)
     assert (program, used) == ("vocoder", name)
-    parent = click.Context(group, info_name="vocoder", **group.context_settings)
+    parent = click.Context(group, info_name="vocoder")
     command_of(name).make_context(name, words, parent)
     assert len(command_of(name).example) <= 76  # one line of a terminal, indented
 
@@ -69,6 +70,15 @@ def test_h_is_help(run, name):
     for parameter in command_of(name).params:
         if isinstance(parameter, click.Option):
             assert parameter.opts[0] in text
+
+
+@COMMANDS
+def test_h_is_help_in_a_context_made_by_hand(name):
+    """The site is made so, and click remembers the first help option that it made."""
+    made = copy.copy(command_of(name))
+    made._help_option = None
+    context = click.Context(made, parent=click.Context(group))
+    assert "-h, --help " in made.get_help(context)
 
 
 def test_h_of_the_group_lists_all_commands(run):

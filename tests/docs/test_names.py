@@ -27,9 +27,10 @@ BLOCKS = [block for page in PAGES for block in blocks_of(page)]
 SHELL = [block for block in BLOCKS if block.language == "bash"]
 # Programs of others that the documents may call; a misspelt one of ours is in no list.
 OTHERS = re.compile(
-    "aplay|cat|cp|git|mkdir|mkdocs|my_tts|pip|pre-commit|printf|pytest|python|tensorboard|time|true|"
-    "twine"
+    "aplay|apt-get|cat|cp|git|mkdir|mkdocs|my_tts|pip|pre-commit|printf|pytest|python|tensorboard|"
+    "time|true|twine"
 )
+INSTALLERS = ("apt-get", "pip", "pre-commit")
 
 
 # ---- the text ----
@@ -60,6 +61,12 @@ def test_every_public_name_is_one(page: Path) -> None:
 def test_a_command_names_what_exists(block: Block) -> None:
     for words in command_lines(block.text):
         check_command(words)
+
+
+@pytest.mark.parametrize("block", [block for block in SHELL if block.is_run], ids=str)
+def test_what_a_test_runs_installs_nothing(block: Block) -> None:
+    for words in command_lines(block.shortened()):
+        assert words[0] not in INSTALLERS, f"{block}: mark it as not run"
 
 
 def command_lines(text: str) -> list[list[str]]:

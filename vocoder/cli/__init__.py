@@ -15,7 +15,7 @@ import click
 
 import vocoder
 from vocoder.cli import corpora, export, images, judging, models, speech
-from vocoder.cli.help import write_options
+from vocoder.cli.help import ShortHelp, write_options
 from vocoder.cli.plugin import PLUGIN_OPTION
 from vocoder.config import suggest
 from vocoder.errors import VocoderError
@@ -85,7 +85,7 @@ def _explain_missing(error: click.MissingParameter) -> str:
     return f"{error.ctx.info_name}: {hint} is missing; for example: {example}"
 
 
-class _Group(click.Group):
+class _Group(ShortHelp, click.Group):
     """A group that lists its commands in the order of work, and suggests for a misspelt one.
 
     It takes --plugin itself and gives it to each of its commands, so that none can lack it.
@@ -109,12 +109,7 @@ class _Group(click.Group):
         write_options(self.get_params(context), context, formatter)
 
 
-@click.group(
-    cls=_Group,
-    invoke_without_command=True,
-    context_settings={"help_option_names": ["-h", "--help"]},
-    params=[PLUGIN_OPTION],
-)
+@click.group(cls=_Group, invoke_without_command=True, params=[PLUGIN_OPTION])
 @click.version_option(vocoder.__version__, prog_name="vocoder")
 @click.pass_context
 def commands(context: click.Context) -> None:

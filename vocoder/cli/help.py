@@ -39,7 +39,19 @@ class Option(click.Option):
         self.group = group
 
 
-class Command(click.Command):
+class ShortHelp(click.Command):
+    """A command that knows -h for --help.
+
+    click would take the names from the context, and remembers those of the first context that it
+    meets for as long as the process lives: of one that was made by hand, without them.
+    """
+
+    def get_help_option_names(self, context: click.Context) -> list[str]:
+        """Return the two names, whatever the context says."""
+        return ["-h", "--help"]
+
+
+class Command(ShortHelp):
     """A command whose help ends with an example.
 
     Args:
