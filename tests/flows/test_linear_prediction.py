@@ -35,7 +35,8 @@ def autocorrelations(order: int, n_blocks: int, n_items: int = 2) -> Tensor:
 
 def some_filters(order: int, n_blocks: int, n_items: int = 2) -> Filters:
     r = autocorrelations(order, n_blocks, n_items)
-    return Filters(reflection_coefficients(r), r[..., 0].sqrt(), LENGTH)
+    deviations = r[..., 0].sqrt().repeat_interleave(LENGTH, dim=1)
+    return Filters(reflection_coefficients(r), deviations)
 
 
 @each_order
@@ -44,7 +45,7 @@ def test_a_constant_filter_is_the_best_predictor(order: int) -> None:
     r = autocorrelations(order, 1, 1)
     n_blocks = -(-(order + 1) // LENGTH)
     reflections = reflection_coefficients(r).expand(1, n_blocks, order)
-    filters = Filters(reflections, r[..., 0].sqrt().expand(1, n_blocks), LENGTH)
+    filters = Filters(reflections, r[..., 0].sqrt().expand(1, n_blocks * LENGTH))
     impulse = torch.zeros(1, n_blocks * LENGTH, dtype=torch.float64)
     impulse[0, 0] = 1
     response = LinearPrediction()(impulse, filters)[0][0] * filters.gains[0, 0]
@@ -79,7 +80,8 @@ def test_logdet_is_that_of_the_jacobian(order: int) -> None:
 
 def part(filters: Filters, lo: int, hi: int) -> Filters:
     """Return the filters of blocks [lo, hi)."""
-    return Filters(filters.reflections[:, lo:hi], filters.deviations[:, lo:hi], LENGTH)
+    own = slice(lo * LENGTH, hi * LENGTH)
+    return Filters(filters.reflections[:, lo:hi], filters.deviations[:, own])
 
 
 @each_order
@@ -100,7 +102,7 @@ def test_pieces_that_carry_their_state_are_the_whole(order: int) -> None:
 def test_the_loop_of_the_cpu_is_its_slow_twin(order: int, dtype: torch.dtype) -> None:
     z = torch.randn(1, 12 * LENGTH, dtype=dtype)
     filters = some_filters(order, 12, n_items=1)
-    filters = Filters(filters.reflections.to(dtype), filters.deviations.to(dtype), LENGTH)
+    filters = Filters(filters.reflections.to(dtype), filters.deviations.to(dtype))
     state = torch.randn(1, order, dtype=dtype)
     sound, after = synthesise(z, filters, state)
     own_state = state[0].numpy().copy()
@@ -119,9 +121,8 @@ def test_the_state_never_holds_more_than_the_excitation_brought(order: int) -> N
     """However the filters change: here at random, and most lie near the edge of the circle."""
     generator = torch.Generator().manual_seed(order)
     draws = torch.rand(1, 40, order, generator=generator, dtype=torch.float64)
-    wild = Filters(
-        (40 * draws - 20).tanh() * 0.9999, torch.ones(1, 40, dtype=torch.float64), LENGTH
-    )
+    ones = torch.ones(1, 40 * LENGTH, dtype=torch.float64)
+    wild = Filters((40 * draws - 20).tanh() * 0.9999, ones)
     z = torch.randn(1, 40 * LENGTH, dtype=torch.float64, generator=generator)
     state = torch.zeros(1, order, dtype=torch.float64)
     brought = 0.0

@@ -25,18 +25,22 @@ class Filters(NamedTuple):
 
     Attributes:
         reflections: The reflection coefficients k_1 … k_p of each block, (B, T, p), within ±1.
-        deviations: The deviation of the sound in each block, (B, T).
-        block_length: Samples L of a block.
+        deviations: The deviation of the sound at each sample, (B, N) with N = T · L.
     """
 
     reflections: Tensor
     deviations: Tensor
-    block_length: int
+
+    @property
+    def block_length(self) -> int:
+        """Samples L of a block."""
+        return self.deviations.shape[1] // self.reflections.shape[1]
 
     @property
     def gains(self) -> Tensor:
-        """Return the deviation g of what the prediction leaves of each block, (B, T)."""
-        return self.deviations * _cosines(self.reflections).prod(dim=-1)
+        """Return the deviation g of what the prediction leaves of each sample, (B, N)."""
+        left = _cosines(self.reflections).prod(dim=-1)
+        return self.deviations * left.repeat_interleave(self.block_length, dim=1)
 
 
 class LinearPrediction(Bijection[[Filters, Tensor | None]]):
@@ -64,16 +68,16 @@ class LinearPrediction(Bijection[[Filters, Tensor | None]]):
         Returns:
             The excitation z (B, T · L) and the log-determinant (B,), −Σ ln g.
         """
-        reflections, deviations, length = filters
+        reflections, deviations = filters
         if state is None:
             state = x.new_zeros(len(x), reflections.shape[-1])
-        forwards = backwards = x / deviations.repeat_interleave(length, dim=1)
+        forwards = backwards = x / deviations
         for stage, past in zip(reflections.unbind(-1), state.unbind(-1), strict=True):
-            k = stage.repeat_interleave(length, dim=1)
+            k = stage.repeat_interleave(filters.block_length, dim=1)
             c = _cosines(k)
             delayed = torch.cat([past.unsqueeze(1), backwards[:, :-1]], dim=1)
             forwards, backwards = (forwards + k * delayed) / c, (k * forwards + delayed) / c
-        return forwards, -length * filters.gains.log().sum(dim=1)
+        return forwards, -filters.gains.log().sum(dim=1)
 
     def inverse(self, z: Tensor, filters: Filters, state: Tensor | None = None) -> Tensor:
         """Map an excitation to sound; the arguments are those of `forward`."""
@@ -97,10 +101,11 @@ def synthesise(z: Tensor, filters: Filters, state: Tensor) -> tuple[Tensor, Tens
     Returns:
         The sound (B, T · L), and the state (B, p) after it.
     """
-    reflections, deviations, length = filters
+    reflections, deviations = filters
+    length = filters.block_length
     blocks = z.unflatten(1, (-1, length)).unsqueeze(-1)
     if not reflections.shape[-1]:
-        return (blocks.squeeze(-1) * deviations.unsqueeze(-1)).flatten(1), state
+        return z * deviations, state
     a, b, c, d = _state_space(reflections)
     seen, driven, power = c, b, a
     while seen.shape[-2] < length:
@@ -117,7 +122,7 @@ def synthesise(z: Tensor, filters: Filters, state: Tensor) -> tuple[Tensor, Tens
         states.append(current)
         current = torch.baddbmm(brought[:, block], step[:, block], current)
     sound = through + seen @ torch.stack(states, dim=1)
-    return (sound.squeeze(-1) * deviations.unsqueeze(-1)).flatten(1), current.squeeze(-1)
+    return sound.flatten(1) * deviations, current.squeeze(-1)
 
 
 def reflection_coefficients(r: Tensor) -> Tensor:
@@ -145,14 +150,14 @@ def reflection_coefficients(r: Tensor) -> Tensor:
 def interpolate_frames(
     r: Tensor, hop_length: int, block_length: int, centre: int, lo: int, hi: int
 ) -> Tensor:
-    """Interpolate autocorrelations linearly from frames to blocks.
+    """Interpolate autocorrelations, or other values, linearly from frames to blocks.
 
     A mixture of autocorrelations stays positive definite, which one of coefficients would not.
 
     Args:
         r: Autocorrelations (B, F, p + 1), one set a frame.
         hop_length: Samples per frame.
-        block_length: Samples of a block.
+        block_length: Samples of a block; 1 for values at each sample.
         centre: The sample of a frame, counted from its start, that its values stand for.
         lo: The first sample, a multiple of the block length, counted from the start of frame 0.
         hi: One past the last sample, likewise.

@@ -21,7 +21,7 @@ def synthesise_on_cpu(z: Floats, reflections: Floats, deviations: Floats, state:
     Args:
         z: The excitation (N,), float32 or float64, N = T · block length.
         reflections: Reflection coefficients (T, p) of each block, of the type of z.
-        deviations: The deviation of the sound in each block, (T,), likewise.
+        deviations: The deviation of the sound at each sample, (N,), likewise.
         state: The state (p,) of the lattice before the first sample, likewise; it becomes that
             after the last.
 
@@ -59,4 +59,4 @@ def _samples(z: Any, k: Any, c: Any, deviations: Any, state: Any, sound: Any) ->
             f = c[block, stage] * f - k[block, stage] * b
         if order:
             state[0] = f
-        sound[n] = deviations[block] * f
+        sound[n] = deviations[n] * f

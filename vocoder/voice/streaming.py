@@ -191,14 +191,14 @@ class BlockStream(ABC):
         last = stop + self.plan.after_frames
         # A copy, so that its place in memory is the same whatever the pieces were.
         window = self._mel[:, first - self._first : last - self._first].clone()
-        audio = self._speak(window, first, self._start, stop)
+        audio = self.speak(window, first, self._start, stop)
         self._start = stop
         keep = max(stop - self.plan.before_frames, 0)
         self._mel, self._first = self._mel[:, keep - self._first :], keep
         return audio
 
     @abstractmethod
-    def _speak(self, mel: Tensor, first: int, start: int, stop: int) -> Tensor:
+    def speak(self, mel: Tensor, first: int, start: int, stop: int) -> Tensor:
         """Return the audio (N,) of frames [start, stop), given the mel from frame `first` on."""
 
 
@@ -230,7 +230,8 @@ class WindowStream(BlockStream):
         self.noise = Noise(seed)
         self._fading: Tensor | None = None  # the first frame after the last block, as it heard it
 
-    def _speak(self, mel: Tensor, first: int, start: int, stop: int) -> Tensor:
+    def speak(self, mel: Tensor, first: int, start: int, stop: int) -> Tensor:
+        """Return the audio (N,) of frames [start, stop), given the mel from frame `first` on."""
         hop = self.hop_length
         noise = self.noise.take(first * hop, (first + mel.shape[1]) * hop).to(mel)
         audio = self.render(noise.mul_(self.temperature)[None], mel[None])[0].float()

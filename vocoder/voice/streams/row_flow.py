@@ -128,7 +128,8 @@ class CausalStream(BlockStream):
             min(plan.block_frames * self.hop_length // self.n_height, COLUMNS)
         )
 
-    def _speak(self, mel: Tensor, first: int, start: int, stop: int) -> Tensor:
+    def speak(self, mel: Tensor, first: int, start: int, stop: int) -> Tensor:
+        """Return the audio (N,) of frames [start, stop), given the mel from frame `first` on."""
         hop, H = self.hop_length, self.n_height
         mel = mel.to(self.dtype)
         audio = self.noise.take(start * hop, stop * hop).to(mel).mul_(self.temperature)
