@@ -296,7 +296,7 @@ def test_unknown_devices_and_dtypes():
 
 
 def test_a_model_that_does_not_fit_its_preset():
-    with pytest.raises(VocoderError, match="n_mels is 80 in the model and 100"):
+    with pytest.raises(VocoderError, match="gives n_mels 80, but the preset vocos-24k has 100"):
         FlowVocoder(FLOWS["waveflow"], get_preset("vocos-24k"))
 
 
