@@ -26,11 +26,21 @@ from vocoder.data.images.description import ImageDescription
 from vocoder.errors import VocoderError
 from vocoder.files.atomic import atomic_path
 from vocoder.mel.presets import MelPreset
+from vocoder.models.families.filling import empty_model, fill
 from vocoder.models.families.flow import FlowModel
 from vocoder.registry import find_model, name_of
 
 FORMAT = 1
 _KEY = "vocoder"
+# Of the header's entries that nothing else checks.
+_TYPES: dict[str, Any] = {
+    "recipe": (dict, type(None)),
+    "changes": list,
+    "step": int,
+    "metrics": dict,
+    "versions": dict,
+    "training": dict,
+}
 
 DataDescription = MelPreset | ImageDescription
 
@@ -224,20 +234,17 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> Checkpoint:
         raise VocoderError(f"{path}: {error}") from None
     except KeyError as error:
         raise VocoderError(f"{path}: the header lacks {error}; write the checkpoint anew") from None
-    with torch.device("meta"):
-        model = model_class(config)
     shape = data.shape if isinstance(data, ImageDescription) else None
-    if getattr(model, "image_shape", None) != shape:
+    if getattr(config, "image_shape", None) != shape:
         raise VocoderError(f"{path}: what it was trained on does not fit a {header['model']}")
     tensors = read_tensors(path, "model.", device)
     try:
-        check_tensors(model.state_dict(), tensors)
+        model = fill(empty_model(model_class, config, len(tensors)), tensors)
     except ValueError as error:
         raise VocoderError(f"{path}: {error}") from None
-    model.load_state_dict(tensors, assign=True)
     return Checkpoint(
         path=path,
-        model=model.eval(),
+        model=model,
         model_name=header["model"],
         data=data,
         recipe=header.get("recipe"),
@@ -285,13 +292,24 @@ def read_header(path: Path) -> dict[str, Any]:
     try:
         header = json.loads(text)
         known = header["format"] == FORMAT
-    except (ValueError, TypeError, KeyError):
-        raise DamagedFileError(f"{path}: the header is damaged; copy the file again") from None
+        whole = not known or _is_whole(header)
+    except (ValueError, TypeError, KeyError, RecursionError):
+        whole = False
+    if not whole:
+        raise DamagedFileError(f"{path}: the header is damaged; copy the file again")
     if not known:
         raise VocoderError(
             f"{path}: format {header['format']!r} is not {FORMAT}; upgrade vocoder to read it"
         )
     return dict(header)
+
+
+def _is_whole(header: Mapping[str, Any]) -> bool:
+    return (
+        all(isinstance(header[key], kind) for key, kind in _TYPES.items() if key in header)
+        and all(isinstance(value, int | float) for value in header.get("metrics", {}).values())
+        and all(isinstance(change, dict) for change in header.get("changes", []))
+    )
 
 
 def _foreign_kind(path: Path) -> str | None:
@@ -334,25 +352,3 @@ def read_tensors(path: Path, prefix: str, device: str | torch.device) -> dict[st
 def first_non_finite(tensors: Mapping[str, Tensor]) -> str | None:
     """Return the name of a tensor that holds an infinity or NaN, if there is one."""
     return next((name for name, tensor in tensors.items() if not tensor.isfinite().all()), None)
-
-
-def check_tensors(expected: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> None:
-    """Raise a ValueError that lists missing, unexpected and mis-shaped tensors, if any."""
-    missing = sorted(expected.keys() - given.keys())
-    unexpected = sorted(given.keys() - expected.keys())
-    misshapen = [
-        f"{name} {tuple(given[name].shape)} instead of {tuple(expected[name].shape)}"
-        for name in sorted(expected.keys() & given.keys())
-        if given[name].shape != expected[name].shape
-    ]
-    complaints = [
-        f"{what} {', '.join(names[:3])}{f' and {len(names) - 3} more' if len(names) > 3 else ''}"
-        for what, names in (
-            ("missing", missing),
-            ("unexpected", unexpected),
-            ("mis-shaped", misshapen),
-        )
-        if names
-    ]
-    if complaints:
-        raise ValueError(f"tensors do not fit the model: {'; '.join(complaints)}")

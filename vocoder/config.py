@@ -13,6 +13,8 @@ from vocoder.errors import VocoderError
 
 T = TypeVar("T")
 
+_LONGEST = 200  # characters of a value that a message shows
+
 
 class ConfigError(VocoderError):
     """A recipe, override or stored configuration that does not fit its dataclass."""
@@ -26,7 +28,7 @@ def suggest(name: str, candidates: Iterable[str]) -> str:
 
 def unknown_key(key: object, known: Iterable[str], where: str = "") -> ConfigError:
     """Return the error for a key that is none of `known`, in one line whatever the key holds."""
-    name = key if isinstance(key, str) and key.isidentifier() else repr(key)
+    name = key if isinstance(key, str) and key.isidentifier() else _shown(key)
     return ConfigError(f"{where}{'.' * bool(where)}{name}: unknown key{suggest(str(key), known)}")
 
 
@@ -43,7 +45,7 @@ def from_dict(cls: type[T], values: Mapping[str, Any], where: str = "") -> T:
             refuses.
     """
     if not isinstance(values, Mapping):
-        raise ConfigError(f"{where or cls.__name__}: expected a mapping, got {values!r}")
+        raise ConfigError(f"{where or cls.__name__}: expected a mapping, got {_shown(values)}")
     hints = typing.get_type_hints(cls)
     fields = {field.name for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
     converted = {}
@@ -67,6 +69,15 @@ def from_dict(cls: type[T], values: Mapping[str, Any], where: str = "") -> T:
 def _is_missing(field: dataclasses.Field[Any], values: Mapping[str, Any]) -> bool:
     has_default = not (field.default is field.default_factory is dataclasses.MISSING)
     return field.name not in values and not has_default
+
+
+def _shown(value: Any) -> str:
+    """Return a value as a message shows it; what a file holds may be long."""
+    try:
+        text = repr(value)
+    except ValueError:  # Python writes no integer of thousands of digits
+        return "a number of thousands of digits"
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
 
 
 def to_dict(config: Any) -> dict[str, Any]:
@@ -100,18 +111,18 @@ def convert(value: Any, hint: Any, where: str) -> Any:
         if value not in arguments:
             choices = ", ".join(map(repr, arguments))
             hint_text = suggest(value, [str(argument) for argument in arguments])
-            raise ConfigError(f"{where}: {value!r} is not one of {choices}{hint_text}")
+            raise ConfigError(f"{where}: {_shown(value)} is not one of {choices}{hint_text}")
         return value
     if origin is tuple:
         items = value
         if isinstance(value, str):
             items = [part.strip() for part in value.strip("[]()").split(",") if part.strip()]
         if not isinstance(items, list | tuple):
-            raise ConfigError(f"{where}: expected a list, got {value!r}")
+            raise ConfigError(f"{where}: expected a list, got {_shown(value)}")
         return tuple(convert(item, arguments[0], f"{where}[{i}]") for i, item in enumerate(items))
     if origin in (dict, Mapping) or hint is dict:
         if not isinstance(value, Mapping):
-            raise ConfigError(f"{where}: expected a mapping, got {value!r}")
+            raise ConfigError(f"{where}: expected a mapping, got {_shown(value)}")
         return dict(value)
     if dataclasses.is_dataclass(hint):
         return value if isinstance(value, hint) else from_dict(hint, value, where)  # type: ignore[arg-type]
@@ -139,4 +150,4 @@ def _convert_scalar(value: Any, kind: type, where: str) -> Any:
             pass
     elif kind is str and isinstance(value, str):
         return value
-    raise ConfigError(f"{where}: expected {kind.__name__}, got {value!r}")
+    raise ConfigError(f"{where}: expected {kind.__name__}, got {_shown(value)}")

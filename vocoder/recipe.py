@@ -20,6 +20,9 @@ from vocoder.models.families.voice import VoiceConfig
 from vocoder.registry import find_model
 from vocoder.seeds import check_seed
 
+# Of the file of a recipe: a thousand lines, so that nothing in it takes long to read.
+_MOST_BYTES = 2**16
+
 
 @dataclass(frozen=True)
 class TrainConfig:
@@ -274,15 +277,7 @@ def load_recipe(
         ConfigError: No such recipe, not YAML, or an unknown, repeated or ill-fitting key.
     """
     path = recipe_path(name_or_path)
-    try:
-        values = yaml.load(read_text(path), _UniqueKeys)
-    except yaml.MarkedYAMLError as error:
-        line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise ConfigError(f"{path}{line}: not valid YAML: {error.problem}") from None
-    except VocoderError as error:
-        raise ConfigError(str(error)) from None
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: not valid YAML: {reason(error)}") from None
+    values = _read_yaml(path)
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: expected a mapping with the key `model`")
     for override in overrides:
@@ -312,8 +307,38 @@ def override_recipe(recipe: Recipe, overrides: Sequence[str]) -> VoiceRecipe | I
     return Recipe.from_dict(values)
 
 
-class _UniqueKeys(yaml.SafeLoader):
-    """Reads plain YAML, in which no mapping has a key twice (PyYAML takes the last)."""
+def _read_yaml(path: Path) -> Any:
+    if path.stat().st_size > _MOST_BYTES:
+        raise ConfigError(f"{path}: has more than {_MOST_BYTES:,} bytes, which is no recipe")
+    try:
+        return yaml.load(read_text(path), _PlainLoader)
+    except yaml.MarkedYAMLError as error:
+        line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise ConfigError(f"{path}{line}: not valid YAML: {error.problem}") from None
+    except RecursionError:
+        raise ConfigError(f"{path}: not a recipe: too deeply nested") from None
+    except VocoderError as error:
+        raise ConfigError(str(error)) from None
+    except (yaml.YAMLError, ValueError, ArithmeticError) as error:  # a date of no calendar
+        raise ConfigError(f"{path}: not valid YAML: {reason(error)}") from None
+
+
+class _PlainLoader(yaml.SafeLoader):
+    """Reads plain YAML, in which no mapping has a key twice (PyYAML takes the last).
+
+    Aliases are refused: a few lines of them can stand for more than any memory holds.
+    """
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            event = self.peek_event()
+            raise yaml.composer.ComposerError(
+                None,
+                None,
+                f"*{event.anchor} is an alias, which no recipe needs; write out what it stands for",
+                event.start_mark,
+            )
+        return super().compose_node(parent, index)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[str] = set()

@@ -125,7 +125,7 @@ def test_a_preset_survives_json(preset: MelPreset) -> None:
         ({"hop_lenght": 256}, "preset.hop_lenght: unknown key; did you mean 'hop_length'"),
         ({"log": "log2"}, "preset.log: 'log2' is not one of"),
         ({"n_mels": "many"}, "preset.n_mels: expected int"),
-        ({"hop_length": 0}, "hop_length must be positive"),
+        ({"hop_length": 0}, "1 ≤ hop_length"),
         ({"win_length": 2048}, "win_length ≤ n_fft"),
         ({"f_max": 12000.0}, "f_max ≤ sample_rate/2"),
         ({"floor": 0.0}, "floor must be positive"),

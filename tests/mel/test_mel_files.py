@@ -238,7 +238,7 @@ def test_an_unknown_preset_names_file_and_suggestion(tmp_path):
         ),
         (
             {**VOCOS.to_dict(), "n_fft": 9},
-            "preset vocos-24k: wants hop_length ≤ win_length ≤ n_fft",
+            "preset vocos-24k: wants 1 ≤ hop_length ≤ win_length ≤ n_fft",
         ),
         ({**VOCOS.to_dict(), "n_ftt": 9}, "preset.n_ftt: unknown key; did you mean 'n_fft'?"),
     ],

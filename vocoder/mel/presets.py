@@ -68,11 +68,11 @@ class MelPreset:
 
     def __post_init__(self) -> None:
         where = f"preset {self.name}"
-        for field in ("sample_rate", "n_fft", "hop_length", "win_length", "n_mels"):
-            if getattr(self, field) < 1:
-                raise config.ConfigError(f"{where}: {field} must be positive")
-        if not self.hop_length <= self.win_length <= self.n_fft:
-            raise config.ConfigError(f"{where}: wants hop_length ≤ win_length ≤ n_fft")
+        for field, most in (("sample_rate", 2**20), ("n_fft", 2**16), ("n_mels", 2**10)):
+            if not 1 <= getattr(self, field) <= most:
+                raise config.ConfigError(f"{where}: {field} must be positive, and at most {most}")
+        if not 1 <= self.hop_length <= self.win_length <= self.n_fft:
+            raise config.ConfigError(f"{where}: wants 1 ≤ hop_length ≤ win_length ≤ n_fft")
         if not 0 <= self.f_min < self.f_max <= self.sample_rate / 2:
             raise config.ConfigError(f"{where}: wants 0 ≤ f_min < f_max ≤ sample_rate/2")
         if self.log != "none" and not self.floor > 0:

@@ -18,6 +18,7 @@ from vocoder.flows.elementwise import Elementwise, Shift, Standardise
 from vocoder.flows.linear import SignedActNorm
 from vocoder.flows.reshape import squeeze1d, unsqueeze1d
 from vocoder.models.families.coupling_flow import CouplingFlow, share_out
+from vocoder.models.families.sizes import check_sizes, check_strides
 from vocoder.models.families.voice import VoiceConfig
 from vocoder.nets.upsample import Upsampler, column_mask, last_frame, reach
 from vocoder.nets.wavenet1d import Conditioned, WaveNet1d, ZeroConv1d, masked
@@ -40,12 +41,9 @@ class FloWaveNetConfig(VoiceConfig):
     dilation_base: int = 2  # 3 in the published code before 2019-02
 
     def __post_init__(self) -> None:
-        positive = ("n_mels", "n_blocks", "n_flows", "n_layers", "channels", "blocks_per_split")
-        for name in (*positive, "dilation_base"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if not self.upsample_strides or min(self.upsample_strides) < 1:
-            raise ValueError(f"upsample_strides must be positive, got {self.upsample_strides}")
+        sizes = ("n_mels", "n_blocks", "n_flows", "n_layers", "channels", "blocks_per_split")
+        check_sizes(self, *sizes, "dilation_base")
+        check_strides(self.upsample_strides)
         if self.n_mels % 2:
             raise ValueError(f"n_mels {self.n_mels}: each flow hears half of them; use an even one")
         if self.hop_length % self.granule:

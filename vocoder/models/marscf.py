@@ -13,6 +13,7 @@ from vocoder.flows.elementwise import Elementwise, SigmoidAffine
 from vocoder.flows.mixlogcdf import MixLogCdf
 from vocoder.flows.multiscale import FlowStep, level_shapes
 from vocoder.models.families.image_flow import SCALE_FLOOR, ImageFlow, ImageFlowConfig
+from vocoder.models.families.sizes import check_sizes
 from vocoder.nets.channel_prior import channel_priors
 from vocoder.nets.convnet2d import ConvEstimator, ConvNet2d, ZeroConv2d
 from vocoder.nets.gatednet2d import GatedNet2d
@@ -57,9 +58,7 @@ class MarScfConfig(ImageFlowConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("n_components", "n_blocks", "prior_channels", "prior_layers"):
-            if getattr(self, name) < 1:
-                raise VocoderError(f"{name} must be at least 1, got {getattr(self, name)}")
+        check_sizes(self, "n_components", "n_blocks", "prior_channels", "prior_layers")
         if not 0 <= self.dropout < 1:
             raise VocoderError(f"dropout must be in [0, 1), got {self.dropout}")
         sizes, dilations = self.prior_kernel_sizes, self.prior_dilations

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from vocoder.models.families.row_flow import RowFlow, RowFlowConfig
+from vocoder.models.families.sizes import check_sizes
 from vocoder.nets.indicator import FlowIndicator
 from vocoder.nets.wavenet2d import FlowParameters
 from vocoder.registry import register_model
@@ -19,6 +20,10 @@ class NanoFlowConfig(RowFlowConfig):
     # "full": a head, an embedding and gates per flow (§3.3).
     variant: Literal["naive", "decomposed", "full"] = "full"
     flow_embedding: int = 512  # size of the embedding, for "full"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_sizes(self, "flow_embedding")
 
 
 @register_model("nanoflow", NanoFlowConfig)

@@ -7,8 +7,8 @@ from typing import Literal
 
 from torch import nn
 
-from vocoder.errors import VocoderError
 from vocoder.flows.multiscale import Prior, level_shapes
+from vocoder.models.families.sizes import check_sizes
 from vocoder.models.glow import ConvFlow, ConvFlowConfig
 from vocoder.nets.channel_prior import channel_priors
 from vocoder.nets.convnet2d import ConvEstimator, StepIndicator
@@ -35,9 +35,7 @@ class NanoGlowConfig(ConvFlowConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("flow_embedding", "prior_channels", "prior_layers"):
-            if getattr(self, name) < 1:
-                raise VocoderError(f"{name} must be at least 1, got {getattr(self, name)}")
+        check_sizes(self, "flow_embedding", "prior_channels", "prior_layers")
 
 
 @register_model("nanoglow", NanoGlowConfig)

@@ -25,6 +25,7 @@ from vocoder.flows.reshape import unfold_rows
 from vocoder.mel.envelope import autocorrelation, frame_centre, log_amplitude
 from vocoder.mel.presets import TACOTRON2, MelPreset, preset_difference
 from vocoder.models.families.flow import standard_normal_log_prob
+from vocoder.models.families.sizes import check_sizes
 from vocoder.models.families.voice import VoiceModel
 from vocoder.models.nanoflow import NanoFlow, NanoFlowConfig
 from vocoder.nets.pitch import PitchNet
@@ -69,8 +70,7 @@ class SourceFlowConfig(NanoFlowConfig):
                 f"f_min and f_max must rise, and lie between 10 Hz and an eighth of the sample "
                 f"rate, {limit:g} Hz; got {self.f_min:g} and {self.f_max:g}"
             )
-        if self.pitch_channels < 1:
-            raise ValueError(f"pitch_channels must be at least 1, got {self.pitch_channels}")
+        check_sizes(self, "pitch_channels")
 
     @property
     def block_length(self) -> int:

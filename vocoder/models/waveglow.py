@@ -20,6 +20,7 @@ from vocoder.flows.elementwise import Affine
 from vocoder.flows.linear import Conv1x1
 from vocoder.flows.reshape import fold_rows, squeeze1d, unfold_rows
 from vocoder.models.families.coupling_flow import CouplingFlow, share_out
+from vocoder.models.families.sizes import check_sizes
 from vocoder.models.families.voice import VoiceConfig
 from vocoder.nets.upsample import column_mask
 from vocoder.nets.wavenet1d import Conditioned, WaveNet1d
@@ -48,16 +49,14 @@ class WaveGlowConfig(VoiceConfig):
     alternate: bool = False
 
     def __post_init__(self) -> None:
-        positive = ("n_mels", "hop_length", "n_flows", "early_every", "early_size", "n_layers")
-        for name in (*positive, "channels"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        sizes = ("n_mels", "hop_length", "window", "n_flows", "n_group", "n_layers", "channels")
+        check_sizes(self, *sizes, "early_every", "early_size", "kernel_size")
         if self.window < self.hop_length:
             raise ValueError(
                 f"window {self.window} leaves samples without a mel; "
                 f"use at least the hop length {self.hop_length}"
             )
-        if self.kernel_size < 1 or self.kernel_size % 2 == 0:
+        if self.kernel_size % 2 == 0:
             raise ValueError(f"kernel_size must be odd, got {self.kernel_size}")
         if self.n_group % 2 or self.early_size % 2:
             raise ValueError(

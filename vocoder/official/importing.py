@@ -22,6 +22,7 @@ from vocoder import checkpoint
 from vocoder.errors import VocoderError
 from vocoder.files.text import read_text
 from vocoder.files.torch_files import Inert, read_torch_file
+from vocoder.models.families.filling import empty_model, fill
 from vocoder.models.families.flow import FlowModel
 from vocoder.official import flowavenet, glow, marscf, waveflow, waveglow
 from vocoder.registry import find_model
@@ -138,11 +139,7 @@ def _family(state: Mapping[str, Tensor]) -> ModuleType:
 def _build(family: ModuleType, state: Mapping[str, Tensor], config: Mapping[str, Any]) -> FlowModel:
     name, model_config, tensors = family.translate(state, config)
     model_class, _ = find_model(name)
-    with torch.device("meta"):
-        model = model_class(model_config)
     try:
-        checkpoint.check_tensors(model.state_dict(), tensors)
+        return fill(empty_model(model_class, model_config, len(tensors)), tensors)
     except ValueError as error:
         raise VocoderError(f"official checkpoint: {error}") from None
-    model.load_state_dict(tensors, assign=True)
-    return model.eval()

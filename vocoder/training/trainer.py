@@ -21,6 +21,7 @@ from tqdm import tqdm
 from vocoder import checkpoint
 from vocoder.checkpoint import TrainingState
 from vocoder.errors import VocoderError
+from vocoder.models.families.filling import check_tensors
 from vocoder.recipe import ImageRecipe, Recipe, VoiceRecipe
 from vocoder.training.changes import Change, changes_between
 from vocoder.training.distributed import processes
@@ -201,7 +202,7 @@ class Trainer:
         saved = checkpoint.load(path, self.group.device)
         weights = saved.model.state_dict()
         try:
-            checkpoint.check_tensors(self.learner.model.state_dict(), weights)
+            check_tensors(self.learner.model.state_dict(), weights)
         except ValueError as error:
             raise VocoderError(f"{saved.path}: {error}") from None
         name = checkpoint.first_non_finite(weights)

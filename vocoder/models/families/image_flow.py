@@ -14,6 +14,7 @@ from vocoder.errors import VocoderError
 from vocoder.flows.coupling import CouplingEstimator
 from vocoder.flows.multiscale import MultiScale, Prior, Step, level_shapes
 from vocoder.models.families.flow import FlowModel, standard_normal_log_prob
+from vocoder.models.families.sizes import check_sizes
 
 SCALE_FLOOR = 1e-3  # least factor of an affine coupling
 
@@ -49,9 +50,8 @@ class ImageFlowConfig:
     parity: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("n_steps", "channels"):
-            if getattr(self, name) < 1:
-                raise VocoderError(f"{name} must be at least 1, got {getattr(self, name)}")
+        check_sizes(self, "n_steps", "channels")
+        check_sizes(self, "n_levels", "image_channels", "image_height", "image_width")
         level_shapes(self.image_shape, self.n_levels)
 
     @property

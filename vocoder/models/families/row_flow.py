@@ -17,6 +17,7 @@ from vocoder.flows.elementwise import Affine, AffineSpline, Elementwise
 from vocoder.flows.reshape import fold_rows, unfold_rows
 from vocoder.kernels.invert_flow.op import Conditioning, FlowWeights
 from vocoder.models.families.flow import standard_normal_log_prob
+from vocoder.models.families.sizes import check_sizes, check_strides
 from vocoder.models.families.voice import VoiceConfig, VoiceModel
 from vocoder.nets.upsample import Upsampler, column_mask, reach
 from vocoder.nets.wavenet2d import Estimator, FlowParameters, Head, NetWeights, Residual, WaveNet2d
@@ -38,13 +39,11 @@ class RowFlowConfig(VoiceConfig):
     lookahead_frames: int | None = None
 
     def __post_init__(self) -> None:
-        for name in ("n_mels", "channels", "n_height", "n_layers", "n_layers_per_cycle", "n_flows"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        sizes = ("n_mels", "channels", "n_height", "n_layers", "n_layers_per_cycle", "n_flows")
+        check_sizes(self, *sizes)
         if self.lookahead_frames is not None and self.lookahead_frames < 0:
             raise ValueError(f"lookahead_frames must be 0 or more, got {self.lookahead_frames}")
-        if not self.upsample_strides or min(self.upsample_strides) < 1:
-            raise ValueError(f"upsample_strides must be positive, got {self.upsample_strides}")
+        check_strides(self.upsample_strides)
         if self.n_height < 2 or self.hop_length % self.n_height:
             divisors = [n for n in range(2, self.hop_length) if self.hop_length % n == 0]
             raise ValueError(
