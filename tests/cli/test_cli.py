@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 from commands import assert_one_error_line, error_command, left_in, run_apart
-from helpers import make_corpus
+from helpers import make_corpus, write_tone
 from hypothesis import given
 from hypothesis import strategies as st
 from voices import TACOTRON2, save_tiny_voice, some_mel
@@ -503,9 +503,8 @@ def test_preprocess_train_evaluate_synthesize(run, tmp_path):
 
 def test_preprocess_names_what_it_left_out(run, tmp_path):
     source = tmp_path / "wavs"
-    source.mkdir()
     for i in range(3):
-        write_wav(source / f"{i}.wav", 0.1 * np.ones(22_050), 22050)
+        write_tone(source / f"{i}.wav", seconds=1.0)
     (source / "bad.wav").write_bytes(b"RIFF")
     result = run("preprocess", "wavs", "--source", source, "--out", tmp_path / "out", "--jobs=1")
     assert result.code == 1
