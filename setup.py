@@ -38,6 +38,7 @@ TEST = [
     "pytest>=8",
     "pytest-timeout>=2.3",
     "hypothesis>=6.100",
+    "h5py>=3.11",
 ]
 DOCS = ["mkdocs>=1.6,<2", "mkdocs-material>=9.7", "mkdocstrings[python]>=1"]
 DEV = [*TEST, *DOCS, "pre-commit>=4", "ruff>=0.8", "mypy>=1.13", "types-PyYAML", "types-tqdm"]

@@ -63,6 +63,24 @@ def test_junk_is_named(tmp_path: Path, name: str, content: bytes) -> None:
         read_mel_stats(tmp_path / name)
 
 
+@pytest.mark.parametrize("suffix", STATS_SUFFIXES)
+def test_a_file_that_was_cut_off_is_named(tmp_path: Path, suffix: str) -> None:
+    path = write_stats(tmp_path / f"stats{suffix}", MEAN, SCALE)
+    whole = path.read_bytes()
+    for n_bytes in range(0, len(whole), 97):
+        path.write_bytes(whole[:n_bytes])
+        with pytest.raises(VocoderError, match=rf"stats{suffix}: .*"):
+            read_mel_stats(path)
+
+
+@pytest.mark.parametrize("suffix", STATS_SUFFIXES)
+def test_a_file_that_is_not_there_is_named(tmp_path: Path, suffix: str) -> None:
+    if suffix == ".h5":
+        pytest.importorskip("h5py")
+    with pytest.raises((VocoderError, FileNotFoundError), match=f"stats{suffix}"):
+        read_mel_stats(tmp_path / f"stats{suffix}")
+
+
 @pytest.mark.parametrize("preset", [p for p in PRESETS.values() if p.log != "none"])
 def test_another_logarithm_is_exact(preset) -> None:
     """What the preset's own floor and clip allow, each logarithm gives back."""

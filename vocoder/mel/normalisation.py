@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,11 +91,15 @@ def _read_h5(path: Path) -> dict[str, Any]:
         import h5py
     except ImportError:
         raise VocoderError(f"{path}: needs h5py; run: pip install h5py") from None
-    with h5py.File(path, "r") as file:
-        # The sizes are known before any value is read.
-        if any(file[key].size > 1 << 16 for key in ("mean", "scale")):
-            raise ValueError("more values than a mel has bands")
-        return {key: file[key][()] for key in ("mean", "scale")}
+    content = path.read_bytes()  # so that only damage is left for h5py to raise an OSError about
+    try:
+        with h5py.File(io.BytesIO(content), "r") as file:
+            # The sizes are known before any value is read.
+            if any(file[key].size > 1 << 16 for key in ("mean", "scale")):
+                raise ValueError("more values than a mel has bands")
+            return {key: file[key][()] for key in ("mean", "scale")}
+    except OSError as error:
+        raise ValueError(str(error)) from None
 
 
 _READERS = {
