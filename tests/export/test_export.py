@@ -339,6 +339,9 @@ def test_a_missing_package_is_named_with_the_remedy(espeak, tmp_path, monkeypatc
         ({"temperature": -1}, "temperature -1: must be 0 or more"),
         ({"temperature": float("nan")}, "temperature nan: must be 0 or more"),
         ({"precision": "int8"}, "precision 'int8': not one of fp32, fp16"),
+        ({"seed": -1}, "seed -1: must lie between 0 and 16777215"),
+        ({"seed": 2**24}, "seed 16777216: must lie between 0 and 16777215"),
+        ({"seed": 1, "explicit_noise": True}, "seed 1: a graph that is given its noise"),
     ],
 )
 def test_wrong_settings(espeak, tmp_path, settings, words):

@@ -31,6 +31,14 @@ GRAPH = "Graph"
     is_flag=True,
     help="Make the noise a second input of the graph, instead of drawing it within.",
 )
+@option(
+    "--seed",
+    group=GRAPH,
+    type=int,
+    metavar="N",
+    help="Fix the seed of the noise that the graph draws, so that every session that loads the "
+    "file speaks the same series; by default onnxruntime chooses one.",
+)
 @refine_option(
     GRAPH, "Refused unless it is 0, for ONNX has no inverse short-time transform.", default=0
 )
@@ -40,6 +48,7 @@ def export(
     temperature: float,
     precision: Literal["fp32", "fp16"],
     explicit_noise: bool,
+    seed: int | None,
     refine: int,
 ) -> None:
     """Write a voice as an ONNX graph, from mel to audio.
@@ -56,6 +65,7 @@ def export(
         temperature=temperature,
         precision=precision,
         explicit_noise=explicit_noise,
+        seed=seed,
         refine=refine,
     )
     click.echo(

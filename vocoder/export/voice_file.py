@@ -20,6 +20,7 @@ from vocoder.voice.vocoder import Vocoder, check_settings
 Precision = Literal["fp32", "fp16"]
 
 FORMAT = 1  # of the metadata and of the names of inputs and outputs
+_SEEDS = 2**24
 _CHECKED_FRAMES = 18  # more columns than a layer of the published size reaches
 # Greatest |Δ| between onnxruntime's audio and the voice's, for each 1 of the loudest sample; a
 # hundred times what is usual or more, so that only a graph that is wrong exceeds it.
@@ -51,6 +52,7 @@ def export_onnx(
     temperature: float = 1.0,
     precision: Precision = "fp32",
     explicit_noise: bool = False,
+    seed: int | None = None,
     refine: int = 0,
 ) -> ExportReport:
     """Write a voice as an ONNX file: `mel` (N, M, T) to `audio` (N, T · hop), both float32.
@@ -66,6 +68,8 @@ def export_onnx(
             affine transform and the sums over layers stay float32.
         explicit_noise: Whether to take standard normal `noise` (N, T · hop) as a second input,
             instead of drawing it in the graph; the temperature multiplies it.
+        seed: Seed of the noise that the graph draws, fixed in the file: every session that loads it
+            speaks the same series of utterances. None lets onnxruntime choose.
         refine: Must be 0, for the graph is the flow alone: mel consistency ends in an inverse
             short-time transform, for which ONNX has no operator.
 
@@ -82,6 +86,7 @@ def export_onnx(
     if path.suffix != ".onnx":
         raise VocoderError(f"{path}: give a name that ends in .onnx")
     check_settings(temperature)
+    _check_seed(seed, explicit_noise)
     if check_refine(refine):
         raise VocoderError(
             f"refine {refine}: a graph cannot hold the sound to its mel, since ONNX has no inverse "
@@ -98,9 +103,10 @@ def export_onnx(
         temperature=temperature,
         half=precision == "fp16",
         explicit_noise=explicit_noise,
+        seed=seed,
     )
     model = graph.model(voice.preset.name, "vocoder", vocoder.__version__)
-    onnx.helper.set_model_props(model, _metadata(voice, temperature, precision))
+    onnx.helper.set_model_props(model, _metadata(voice, temperature, precision, seed))
     difference, peak = _compare(model, voice, temperature)
     if not difference <= _TOLERANCE[precision] * max(peak, 1.0):
         remedy = "try fp32" if precision == "fp16" else "try another version of onnxruntime"
@@ -116,6 +122,19 @@ def export_onnx(
     return ExportReport(path, path.stat().st_size, difference, peak)
 
 
+def _check_seed(seed: int | None, explicit_noise: bool) -> None:
+    if seed is None:
+        return
+    if explicit_noise:
+        raise VocoderError(
+            f"seed {seed}: a graph that is given its noise draws none; leave out one of the two"
+        )
+    if not 0 <= seed < _SEEDS:
+        raise VocoderError(
+            f"seed {seed}: must lie between 0 and {_SEEDS - 1}, since ONNX keeps it as a float32"
+        )
+
+
 def _optional(name: str) -> Any:
     try:
         return import_module(name)
@@ -123,7 +142,9 @@ def _optional(name: str) -> Any:
         raise VocoderError(f"{name}: not installed; run: pip install 'vocoder[onnx]'") from None
 
 
-def _metadata(voice: FlowVocoder, temperature: float, precision: str) -> dict[str, str]:
+def _metadata(
+    voice: FlowVocoder, temperature: float, precision: str, seed: int | None
+) -> dict[str, str]:
     """Return what sherpa-onnx asks for, and what tells a mel that fits from one that does not."""
     preset = voice.preset
     values = {
@@ -136,6 +157,7 @@ def _metadata(voice: FlowVocoder, temperature: float, precision: str) -> dict[st
         "precision": precision,
         "preset": preset.name,
         "preset_fingerprint": preset.fingerprint,
+        **({} if seed is None else {"seed": seed}),
     }
     return {key: str(value) for key, value in values.items()}
 

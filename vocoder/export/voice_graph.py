@@ -24,7 +24,13 @@ class GraphWriter(Protocol):
     """Writes the graph of one class of models."""
 
     def __call__(
-        self, model: VoiceModel, *, temperature: float, half: bool, explicit_noise: bool
+        self,
+        model: VoiceModel,
+        *,
+        temperature: float,
+        half: bool,
+        explicit_noise: bool,
+        seed: int | None,
     ) -> Graph:
         """Return the graph; the arguments are those of `voice_graph`."""
 
@@ -38,6 +44,7 @@ def voice_graph(
     temperature: float = 1.0,
     half: bool = False,
     explicit_noise: bool = False,
+    seed: int | None = None,
 ) -> Graph:
     """Return the graph that maps mel (N, M, T) to audio (N, T · hop_length), both float32.
 
@@ -48,6 +55,7 @@ def voice_graph(
             transform and the sums over layers stay float32.
         explicit_noise: Take standard normal noise (N, T · hop_length) as a second input instead of
             drawing it in the graph.
+        seed: Seed of the noise that the graph draws; None lets the runtime choose.
 
     Raises:
         VocoderError: there is no graph for this class of models, or for these settings of it.
@@ -58,7 +66,9 @@ def voice_graph(
             f"a {type(model).__qualname__} has no ONNX graph, since none is registered for exactly "
             "this class; speak with `vocoder synthesize`"
         )
-    return write(model, temperature=temperature, half=half, explicit_noise=explicit_noise)
+    return write(
+        model, temperature=temperature, half=half, explicit_noise=explicit_noise, seed=seed
+    )
 
 
 def expose_noise(model: onnx.ModelProto) -> onnx.ModelProto:

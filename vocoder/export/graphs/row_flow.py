@@ -29,7 +29,7 @@ _END = 2**31 - 1
 
 @GRAPHS.register(WaveFlow, NanoFlow)
 def row_flow_graph(
-    model: VoiceModel, *, temperature: float, half: bool, explicit_noise: bool
+    model: VoiceModel, *, temperature: float, half: bool, explicit_noise: bool, seed: int | None
 ) -> Graph:
     """Return the graph of a row flow; see `voice_graph` for the arguments.
 
@@ -57,7 +57,8 @@ def row_flow_graph(
     else:
         some_band = graph.op("Gather", upsampled, graph.constant(0, INT), axis=2)
         like = graph.op("Squeeze", some_band, graph.ints(1))  # (N, T · hop)
-        noise = graph.op("RandomNormalLike", like, dtype=FLOAT)
+        seeded = {} if seed is None else {"seed": float(seed)}
+        noise = graph.op("RandomNormalLike", like, dtype=FLOAT, **seeded)
     if temperature != 1.0:
         noise = graph.op("Mul", noise, graph.constant(temperature))
     x = _fold(graph, noise, 1, n_height)
