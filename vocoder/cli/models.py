@@ -191,6 +191,7 @@ def info(voice: str | None) -> None:
 def _describe(stored: Checkpoint) -> dict[str, Any]:
     from vocoder.data.images.description import ImageDescription
     from vocoder.models.families.voice import VoiceModel
+    from vocoder.voice.pitch import describe_pitch
     from vocoder.voice.streaming import describe_stream
 
     if isinstance(stored.data, ImageDescription):
@@ -206,5 +207,6 @@ def _describe(stored: Checkpoint) -> dict[str, Any]:
         "fingerprint": stored.preset.fingerprint,
         "sample rate": f"{stored.preset.sample_rate} Hz",
         "hop length": f"{stored.preset.hop_length} samples",
+        "pitch": describe_pitch(cast(VoiceModel, stored.model)),
         **describe_stream(cast(VoiceModel, stored.model), stored.preset),
     }

@@ -124,6 +124,24 @@ def _origin(preset: str | None, mel_stats: Path | None, mel_scale: Scale | None)
     "many times; by default not at all.",
 )
 @option(
+    "--pitch",
+    group=SOUND,
+    type=float,
+    default=1.0,
+    show_default=True,
+    metavar="FACTOR",
+    help="Speak at this multiple of the pitch, such as 1.2, with the timbre kept; `vocoder info` "
+    "tells whether a voice can.",
+)
+@option(
+    "--f0",
+    group=SOUND,
+    type=PATH,
+    metavar="FILE",
+    help="Speak at the pitch in this .npy file, one value in Hz for each frame of the mel, 0 where "
+    "there is no voice.",
+)
+@option(
     "--denoise",
     group=SOUND,
     type=click.FloatRange(0),
@@ -172,6 +190,8 @@ def synthesize(
     backend: str | None,
     memory: int | None,
     refine: int | None,
+    pitch: float,
+    f0: Path | None,
     denoise: float,
     peak_limit: float | None,
     batch_size: int,
@@ -194,6 +214,7 @@ def synthesize(
     from vocoder.synthesis.stream import synthesize_stream
     from vocoder.voice.catalogue import default_voice
     from vocoder.voice.load import load
+    from vocoder.voice.pitch import read_f0
 
     to_stdout = out == STANDARD_STREAM
     if stream is None:
@@ -205,7 +226,7 @@ def synthesize(
         refuse(context, ("batch_size",), "has no meaning with --stream, which speaks one utterance")
         refuse(
             context,
-            ("denoise", "peak_limit"),
+            ("denoise", "peak_limit", "pitch", "f0"),
             "is for whole utterances, and cannot be used with --stream",
         )
         if inputs != (STANDARD_STREAM,) or not to_stdout:
@@ -225,6 +246,8 @@ def synthesize(
             seed=seed,
             batch_size=batch_size,
             refine=refine,
+            pitch=pitch,
+            f0=None if f0 is None else read_f0(f0),
             denoise=denoise,
             peak_limit=peak_limit,
         )

@@ -26,7 +26,7 @@ from vocoder.mel.envelope import autocorrelation, frame_centre, log_amplitude
 from vocoder.mel.presets import TACOTRON2, MelPreset, preset_difference
 from vocoder.models.families.flow import standard_normal_log_prob
 from vocoder.models.families.sizes import check_sizes
-from vocoder.models.families.voice import VoiceModel
+from vocoder.models.families.voice import PitchedVoice
 from vocoder.models.nanoflow import NanoFlow, NanoFlowConfig
 from vocoder.nets.pitch import PitchNet
 from vocoder.nets.pulses import (
@@ -139,7 +139,7 @@ class Excitation(NanoFlow):
 
 
 @register_model("sourceflow", SourceFlowConfig)
-class SourceFlow(VoiceModel):
+class SourceFlow(PitchedVoice):
     """audio → linear prediction → NanoFlow → noise, given the mel and the pulses of the voice."""
 
     config: SourceFlowConfig
@@ -169,6 +169,7 @@ class SourceFlow(VoiceModel):
         preset = self.config.preset
         if f0 is None:
             f0 = self.find_pitch(mel, lengths)
+        f0 = _hold_last(f0, lengths)
         pulses = pulses_of_pitch(
             f0.to(mel.dtype), preset.sample_rate, self.hop_length, frame_centre(preset)
         )
@@ -253,11 +254,7 @@ class SourceFlow(VoiceModel):
                 silence.
             synthesise: The filter; see `flows.linear_prediction.synthesise`.
         """
-        if lengths is not None:
-            # The last filter of an item stands for all beyond, as it does where an item is alone.
-            frames = torch.arange(mel.shape[-1], device=mel.device)
-            own = frames.minimum(lengths[:, None] - 1)
-            mel = mel.gather(2, own[:, None].expand(-1, mel.shape[1], -1))
+        mel = _hold_last(mel, lengths)
         if state is None:
             state = excitation.new_zeros(len(excitation), self.config.order)
         pieces = []
@@ -302,6 +299,15 @@ class SourceFlow(VoiceModel):
         if model.excitation.indicator is not None:
             model.excitation.indicator.fold()
         return model.requires_grad_(False)
+
+
+def _hold_last(frames: Tensor, lengths: Tensor | None) -> Tensor:
+    """Let the last frame of each item (B, …, F) stand for all beyond, as where it is alone."""
+    if lengths is None:
+        return frames
+    places = torch.arange(frames.shape[-1], device=frames.device).minimum(lengths[:, None] - 1)
+    shape = (len(frames), *[1] * (frames.ndim - 2), frames.shape[-1])
+    return frames.gather(-1, places.reshape(shape).expand_as(frames))
 
 
 def _ranges(n_samples: int, length: int) -> Iterator[tuple[int, int]]:

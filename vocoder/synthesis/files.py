@@ -27,6 +27,7 @@ from vocoder.synthesis.sources import Source
 from vocoder.voice.batches import pad_mels
 from vocoder.voice.denoiser import Denoiser, check_strength
 from vocoder.voice.griffin_lim import GriffinLimVocoder
+from vocoder.voice.pitch import F0, check_pitch
 from vocoder.voice.vocoder import Vocoder, check_settings
 
 
@@ -48,6 +49,8 @@ def synthesize_files(
     seed: int | None = None,
     batch_size: int = 1,
     refine: int | None = None,
+    pitch: float = 1.0,
+    f0: F0 | None = None,
     denoise: float = 0.0,
     peak_limit: float | None = None,
 ) -> Report:
@@ -68,6 +71,8 @@ def synthesize_files(
         seed: the same for every file, so that a file's audio does not depend on its neighbours.
         batch_size: utterances spoken at once; with more than one they go in order of length.
         refine: Mel-consistency steps, as `Vocoder.synthesize` takes them.
+        pitch: Factor of the pitch, as `Vocoder.synthesize` takes it.
+        f0: The pitch (F,) of the only source, as `Vocoder.synthesize` takes it.
         denoise: strength of the `Denoiser`; 0 is none.
         peak_limit: Greatest sample of an utterance, above which all of it is played softer; None
             clips what goes beyond full scale. The report tells of either.
@@ -81,6 +86,11 @@ def synthesize_files(
     check_settings(temperature, seed)
     check_strength(denoise)
     check_peak_limit(peak_limit)
+    check_pitch(pitch)
+    if f0 is not None and len(sources) != 1:
+        raise VocoderError(
+            f"f0: one track cannot fit {len(sources)} mels; speak them one at a time"
+        )
     voices = {voice.preset.fingerprint: voice}
     jobs = []
     for source, output in zip(sources, outputs, strict=True):
@@ -106,7 +116,13 @@ def synthesize_files(
             start = time.perf_counter()
             padded, lengths = pad_mels(mels, speaker.preset)
             audio = speaker.synthesize(
-                padded, lengths, temperature=temperature, seed=seed, refine=refine
+                padded,
+                lengths,
+                temperature=temperature,
+                seed=seed,
+                refine=refine,
+                pitch=pitch,
+                f0=None if f0 is None else f0[None],
             )
             if denoise:
                 audio = denoisers[speaker](audio, denoise)

@@ -12,8 +12,9 @@ from torch import Tensor
 from vocoder.device import check_dtype, resolve_device
 from vocoder.errors import VocoderError
 from vocoder.mel.presets import MelPreset
-from vocoder.models.families.voice import VoiceModel
+from vocoder.models.families.voice import PitchedVoice, VoiceModel
 from vocoder.voice.noise import fill_with_noise
+from vocoder.voice.pitch import with_pitch
 from vocoder.voice.renderer import make_renderer
 from vocoder.voice.streaming import BlockStream, plan_stream, streaming_of
 from vocoder.voice.vocoder import Vocoder
@@ -80,14 +81,31 @@ class FlowVocoder(Vocoder):
         self.dtype = self.renderer.dtype
 
     def _render(
-        self, mel: Tensor, frames: Tensor | None, temperature: float, seeds: Sequence[int]
+        self,
+        mel: Tensor,
+        frames: Tensor | None,
+        temperature: float,
+        seeds: Sequence[int],
+        f0: Tensor | None = None,
     ) -> Tensor:
         n_samples = mel.shape[-1] * self.hop_length
         noise = torch.empty(len(seeds), n_samples)
         for item, seed in zip(noise, seeds, strict=True):
             fill_with_noise(item, seed)
         z = noise.to(mel).mul_(temperature)
-        return self.renderer.render(z, self.model.condition(mel, frames), frames)
+        if f0 is None:
+            cond = self.model.condition(mel, frames)
+        else:
+            assert isinstance(self.model, PitchedVoice)
+            cond = self.model.condition(mel, frames, f0)
+        return self.renderer.render(z, cond, frames)
+
+    def _with_pitch(
+        self, mel: Tensor, frames: Tensor | None, f0: Tensor | None, factor: float
+    ) -> tuple[Tensor, Tensor]:
+        if not isinstance(self.model, PitchedVoice):
+            return super()._with_pitch(mel, frames, f0, factor)
+        return with_pitch(self.model, mel, self.preset, frames, f0, factor)
 
     def _start_stream(
         self,

@@ -44,7 +44,12 @@ class GriffinLimVocoder(Vocoder):
         )
 
     def _render(
-        self, mel: Tensor, frames: Tensor | None, temperature: float, seeds: Sequence[int]
+        self,
+        mel: Tensor,
+        frames: Tensor | None,
+        temperature: float,
+        seeds: Sequence[int],
+        f0: Tensor | None = None,
     ) -> Tensor:
         n_items, _, n_frames = mel.shape
         counts = [n_frames] * n_items if frames is None else frames.tolist()

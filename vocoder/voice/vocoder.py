@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, overload
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -22,8 +22,11 @@ from vocoder.seeds import check_seed
 from vocoder.voice.batches import Array, Lengths, as_tensor, frame_counts
 from vocoder.voice.mel_consistency import check_refine, hold_to_mel
 from vocoder.voice.memory import telling_of_memory
+from vocoder.voice.pitch import F0, check_f0, check_pitch
 from vocoder.voice.refined_stream import RefinedStream
 from vocoder.voice.streaming import AudioStream, BlockStream
+
+Sound = TypeVar("Sound", Tensor, Array)  # tensors in, tensors out; arrays in, arrays out
 
 
 class Vocoder(ABC):
@@ -89,38 +92,18 @@ class Vocoder(ABC):
         """Bands of a mel."""
         return self.preset.n_mels
 
-    @overload
-    def synthesize(
-        self,
-        mel: Tensor,
-        lengths: Lengths | None = None,
-        *,
-        temperature: float = 1.0,
-        seed: int | None = None,
-        refine: int | None = None,
-    ) -> Tensor: ...
-
-    @overload
-    def synthesize(
-        self,
-        mel: Array,
-        lengths: Lengths | None = None,
-        *,
-        temperature: float = 1.0,
-        seed: int | None = None,
-        refine: int | None = None,
-    ) -> npt.NDArray[np.float32]: ...
-
     @torch.inference_mode()
     def synthesize(
         self,
-        mel: Tensor | Array,
+        mel: Sound,
         lengths: Lengths | None = None,
         *,
         temperature: float = 1.0,
         seed: int | None = None,
         refine: int | None = None,
-    ) -> Tensor | npt.NDArray[np.float32]:
+        pitch: float = 1.0,
+        f0: F0 | None = None,
+    ) -> Sound:
         """Turn mels into audio of exactly N = F · hop_length samples.
 
         An item of a batch sounds as it would alone: with a seed, its noise depends on nothing but
@@ -137,6 +120,10 @@ class Vocoder(ABC):
             refine: Mel-consistency steps: how many times the difference between the mel of the
                 sound and the one given is taken out of the sound, in float32. 0 is the sound as
                 the voice makes it; None is `default_refine`.
+            pitch: Factor of the pitch, for voices that know it: 1.2 is some three semitones higher,
+                with the timbre kept.
+            f0: The pitch in Hz of each frame, (F,) or (B, F) as the mel is, 0 where there is no
+                voice; None is that of the mel. The factor multiplies it too.
 
         Returns:
             Float32 audio (N,) or (B, N), nominally in [-1, 1] but not clipped: a tensor on the
@@ -144,12 +131,14 @@ class Vocoder(ABC):
 
         Raises:
             VocoderError: A wrong shape or number of bands, no frames, NaN, wrong lengths, a
-                negative temperature, seed or number of steps, or not enough memory on the device.
+                negative temperature, seed or number of steps, a pitch that makes no sense or a
+                voice that knows none, or not enough memory on the device.
         """
         batch = as_tensor(mel)
         self._check_mel(batch)
         seed = check_settings(temperature, seed)
-        steps = self._refine_steps(refine)
+        steps, factor = self._refine_steps(refine), check_pitch(pitch)
+        wanted = None if f0 is None else check_f0(f0, (*mel.shape[:-2], mel.shape[-1]))
         if batch.ndim == 2:
             batch = batch.unsqueeze(0)
         batch = self._as_input(batch)
@@ -168,7 +157,11 @@ class Vocoder(ABC):
         work = f"{n_items} × {n_frames} frames; use a smaller batch size{budget} or a shorter mel"
         with telling_of_memory(self.device, work):
             own_frames = frames if ragged else None
-            audio = self._render(batch, own_frames, temperature, seeds).float()
+            told = None
+            if factor != 1 or wanted is not None:
+                track = None if wanted is None else wanted.reshape(n_items, n_frames)
+                batch, told = self._with_pitch(batch, own_frames, track, factor)
+            audio = self._render(batch, own_frames, temperature, seeds, told).float()
             audio = hold_to_mel(audio, batch, self.preset, steps, own_frames)
         if ragged:
             for item, n in zip(audio, frames.tolist(), strict=True):
@@ -271,14 +264,8 @@ class Vocoder(ABC):
             f"frame {n_before + first}: NaN or infinite; mend the model that made it"
         )
 
-    @overload
-    def mel(self, audio: Tensor) -> Tensor: ...
-
-    @overload
-    def mel(self, audio: Array) -> npt.NDArray[np.float32]: ...
-
     @torch.inference_mode()
-    def mel(self, audio: Tensor | Array) -> Tensor | npt.NDArray[np.float32]:
+    def mel(self, audio: Sound) -> Sound:
         """Return the mel of audio by the preset of the voice.
 
         Args:
@@ -300,34 +287,15 @@ class Vocoder(ABC):
         mel = self._mel(samples.to(self.device, torch.float32))
         return mel if isinstance(audio, Tensor) else mel.cpu().numpy()
 
-    @overload
     def vocode(
         self,
-        audio: Tensor,
+        audio: Sound,
         *,
         temperature: float = 1.0,
         seed: int | None = None,
         refine: int | None = None,
-    ) -> Tensor: ...
-
-    @overload
-    def vocode(
-        self,
-        audio: Array,
-        *,
-        temperature: float = 1.0,
-        seed: int | None = None,
-        refine: int | None = None,
-    ) -> npt.NDArray[np.float32]: ...
-
-    def vocode(
-        self,
-        audio: Tensor | Array,
-        *,
-        temperature: float = 1.0,
-        seed: int | None = None,
-        refine: int | None = None,
-    ) -> Tensor | npt.NDArray[np.float32]:
+        pitch: float = 1.0,
+    ) -> Sound:
         """Copy synthesis: turn audio into its mel and that into audio of F · hop_length samples.
 
         Args:
@@ -335,6 +303,7 @@ class Vocoder(ABC):
             temperature: Standard deviation of the noise, as `synthesize` takes it.
             seed: Seed of the noise, as `synthesize` takes it.
             refine: Mel-consistency steps, as `synthesize` takes them.
+            pitch: Factor of the pitch, as `synthesize` takes it.
 
         Returns:
             Audio (N,) or (B, N), a tensor or an array as `audio` is.
@@ -342,16 +311,33 @@ class Vocoder(ABC):
         Raises:
             VocoderError: What `mel` or `synthesize` refuses.
         """
-        return self.synthesize(self.mel(audio), temperature=temperature, seed=seed, refine=refine)
+        return self.synthesize(
+            self.mel(audio), temperature=temperature, seed=seed, refine=refine, pitch=pitch
+        )
 
     @abstractmethod
     def _render(
-        self, mel: Tensor, frames: Tensor | None, temperature: float, seeds: Sequence[int]
+        self,
+        mel: Tensor,
+        frames: Tensor | None,
+        temperature: float,
+        seeds: Sequence[int],
+        f0: Tensor | None = None,
     ) -> Tensor:
         """Return audio (B, F · hop) of a checked batch (B, M, F), one seed an item.
 
         `frames` (B,) are the items' own lengths, beyond which anything may stand; None: all are F.
+        `f0` (B, F) is the pitch that `_with_pitch` gave; None is that of the mel.
         """
+
+    def _with_pitch(
+        self, mel: Tensor, frames: Tensor | None, f0: Tensor | None, factor: float
+    ) -> tuple[Tensor, Tensor]:
+        """Return mels that are spoken at another pitch and that pitch; see `with_pitch`."""
+        raise VocoderError(
+            f"{self.name}: knows no pitch but that of the mel; leave out pitch and f0, or take a "
+            "voice that `vocoder info` says can change it"
+        )
 
     @abstractmethod
     def _start_stream(

@@ -184,3 +184,35 @@ class VoiceModel(FlowModel):
         shape = len(mel), mel.shape[-1] * self.hop_length
         z = torch.randn(shape, generator=generator, device=mel.device, dtype=mel.dtype)
         return self.inverse(z * temperature, self.condition(mel))
+
+
+class PitchedVoice(VoiceModel):
+    """A model that is told the pitch beside the mel, and so speaks at another one where asked."""
+
+    @property
+    def pitch_range(self) -> tuple[float, float]:
+        """The lowest and the highest pitch in Hz that it speaks at."""
+        pitches = self.config.pitch_range
+        assert pitches is not None
+        return pitches
+
+    @abstractmethod
+    def find_pitch(self, mel: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Return the pitch (B, F) of mels in Hz, 0 where there is no voice.
+
+        Args:
+            mel: Mels (B, M, F) of the preset.
+            lengths: Frames (B,) of each item of a padded batch; None: all are F.
+        """
+
+    @abstractmethod
+    def condition(
+        self, mel: Tensor, lengths: Tensor | None = None, f0: Tensor | None = None
+    ) -> Tensor:
+        """Return the conditioning (B, C, F) of mels, and of their pitch or another one.
+
+        Args:
+            mel: Mels (B, M, F) of the preset.
+            lengths: Frames (B,) of each item of a padded batch; None: all are F.
+            f0: The pitch (B, F) in Hz, 0 where there is no voice; None: that of the mel.
+        """
