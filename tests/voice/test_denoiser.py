@@ -39,7 +39,7 @@ class HummingVoice(Vocoder):
     def __init__(self):
         super().__init__(TACOTRON2, "humming", "cpu", None)
 
-    def _render(self, mel, frames, temperature, seeds):
+    def _render(self, mel, frames, temperature, seeds, f0=None):
         n_samples = mel.shape[-1] * self.hop_length
         generator = torch.Generator().manual_seed(seeds[0])
         noise = temperature * torch.randn(len(mel), n_samples, generator=generator)

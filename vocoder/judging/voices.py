@@ -96,7 +96,7 @@ def compare(
                 f"{data}: no test clips to score; preprocess it with --test-clips 1 or more"
             )
         tables = [
-            _Table(name, _load(name, corpus, data, device), refine)
+            _Table(name, _load(name, corpus, data, device), refine, corpus)
             for name in _different_names(voices)
         ]
         examples = _Examples(n_examples if page is not None else 0)
@@ -142,8 +142,9 @@ def compare(
 def _notes(
     tables: Sequence[_Table], undefined: Counter[tuple[str, str]], n_clips: int
 ) -> list[str]:
-    """Return what a reader of the figures should know of clips that have none."""
-    notes = [
+    """Return what a reader of the figures should know of them, and of clips that have none."""
+    notes = [note for table in tables if (note := table.likelihood_note()) is not None]
+    notes += [
         f"{voice}: {FIGURES[name].label} is undefined for {n} of {n_clips} clips"
         for (voice, name), n in undefined.items()
     ]
@@ -232,7 +233,9 @@ def _metrics_of(preset: MelPreset) -> tuple[dict[str, Callable[..., float]], lis
 class _Table:
     """The figures of one voice as they come in, clip by clip."""
 
-    def __init__(self, name: str, speaker: Vocoder | None, refine: int | None) -> None:
+    def __init__(
+        self, name: str, speaker: Vocoder | None, refine: int | None, corpus: Corpus
+    ) -> None:
         self.name = name
         self.speaker = speaker
         self.refine = refine
@@ -241,6 +244,12 @@ class _Table:
         self.tone_period = _TONE_PERIOD
         if isinstance(speaker, FlowVocoder):
             self.tone_period = speaker.model.tone_period or _TONE_PERIOD
+        self.hears_epochs = (
+            isinstance(speaker, FlowVocoder) and speaker.model.config.pitch_range is not None
+        )
+        self.has_likelihood = isinstance(speaker, FlowVocoder) and not (
+            self.hears_epochs and corpus.manifest.epochs is None
+        )
         self.n_diverged = 0  # clips of no finite likelihood
         self._is_warm = False
 
@@ -260,7 +269,7 @@ class _Table:
         """Return a clip (N,) as the voice says it, and note the voice's own figures."""
         if self.speaker is None:
             return recording
-        if isinstance(self.speaker, FlowVocoder):
+        if isinstance(self.speaker, FlowVocoder) and self.has_likelihood:
             score = clip_likelihood(self.speaker.model, corpus, clip)
             # A likelihood of NaN is no better than none at all.
             mean, active = (
@@ -287,6 +296,20 @@ class _Table:
                 "take an earlier checkpoint, or another --temperature"
             )
         return audio[: len(recording)].astype(np.float64)
+
+    def likelihood_note(self) -> str | None:
+        """Return what the likelihood of a model that hears more than the mel is given."""
+        if not self.hears_epochs:
+            return None
+        if not self.has_likelihood:
+            return (
+                f"{self.name}: its log-likelihood is one given epochs, and is left out, since the "
+                "corpus holds none; preprocess it with --epochs"
+            )
+        return (
+            f"{self.name}: its log-likelihood is one given the mel and the epochs of the "
+            "recording; do not set it beside one given the mel alone"
+        )
 
     def scores(self) -> VoiceScores:
         values = {name: np.array(self.values[name]) for name in FIGURES if name in self.values}
