@@ -1,9 +1,10 @@
 """The voice contract: all that the rest of this package knows of a vocoder model.
 
 A new vocoder is one class that keeps to it. Recipes, training, likelihoods, synthesis, streaming,
-judging and benchmarks then work by `forward` and `inverse` alone. Faster ways to render, stream or
-export a voice are registered for exactly one class (`voice/renderer.py`, `voice/streaming.py`,
-`export/voice_file.py`), so that no subclass is ever rendered without the step that it adds.
+judging and benchmarks then work by `forward`, `inverse` and `log_prob_per_sample` alone. Faster
+ways to render, stream or export a voice are registered for exactly one class (`voice/renderer.py`,
+`voice/streaming.py`, `export/voice_graph.py`), so that no subclass is ever rendered without the
+step that it adds.
 """
 
 from __future__ import annotations
