@@ -63,7 +63,7 @@ def read_mel_stats(path: str | Path) -> MelStats:
         raise VocoderError(f"{path}: statistics end in one of {', '.join(STATS_SUFFIXES)}")
     try:
         named = _READERS[path.suffix](path)
-        mean, scale = (np.asarray(named[key], np.float64).ravel() for key in ("mean", "scale"))
+        mean, scale = (np.array(named[key], np.float64).ravel() for key in ("mean", "scale"))
     except (VocoderError, OSError):
         raise
     except KeyError as error:
