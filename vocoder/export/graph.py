@@ -12,7 +12,8 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor
 
-FLOAT, HALF, INT = TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.INT64
+FLOAT, HALF, DOUBLE = TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE
+INT = TensorProto.INT64
 
 # The oldest that has all that is used: files then load in onnxruntime from 1.12, of early 2022.
 _OPSET, _IR_VERSION = 17, 8
@@ -81,24 +82,35 @@ class Graph:
         """Convert a value to another type of number."""
         return self.op("Cast", value, to=kind)
 
-    def scan(self, body: Graph, states: Sequence[str], rows: Sequence[str]) -> str:
-        """Run `body` on each of the rows in turn and return what it makes of them, stacked.
+    def size(self, value: str, axis: int) -> str:
+        """Return the size of a value along an axis, a vector of one integer."""
+        return self.op("Shape", value, start=axis, end=axis + 1)
+
+    def count(self, start: str, end: str) -> str:
+        """Return the integers from `start` up to `end`, each a vector of one; `end` is left out."""
+        limits = [self.op("Squeeze", limit, self.ints(0)) for limit in (start, end)]
+        return self.op("Range", *limits, self.constant(1, INT))
+
+    def scan(self, body: Graph, states: Sequence[str], rows: Sequence[str]) -> list[str]:
+        """Run `body` on each of the rows in turn.
 
         Args:
             body: takes the states and one of each of `rows`; returns the next states, and after
-                them the one result that is stacked.
+                them results that are stacked.
             states: what they are before the first row.
             rows: values that are cut along their first axis.
+
+        Returns:
+            The states after the last row, and the results of all rows, stacked.
         """
-        outputs = self.ops(
+        return self.ops(
             "Scan",
             *states,
             *rows,
-            n_outputs=len(states) + 1,
+            n_outputs=len(body._outputs),
             body=body._proto("rows"),
             num_scan_inputs=len(rows),
         )
-        return outputs[-1]
 
     def model(self, name: str, producer: str, version: str) -> onnx.ModelProto:
         """Return the whole, which must be a root."""

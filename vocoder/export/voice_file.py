@@ -61,7 +61,7 @@ def export_onnx(
     the file appears it is run in onnxruntime and its audio compared with the voice's.
 
     Args:
-        voice: A trained flow with the affine transform, not causal.
+        voice: A trained flow with the affine transform, of a class that has a graph.
         path: The `.onnx` file to write.
         temperature: Standard deviation of the noise, fixed in the file.
         precision: "fp16" stores half the bytes and computes the layers in float16; the noise, the

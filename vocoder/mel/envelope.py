@@ -19,8 +19,8 @@ from vocoder.mel.presets import MelPreset
 
 # Autocorrelation at lag 0 that is added: a share of it, which bounds how sharp a filter can be, and
 # about the power of rounding to 16 bits, so that silence has a filter too.
-_LOADING = 1e-4
-_FLOOR = 1e-9
+LOADING = 1e-4
+FLOOR = 1e-9
 
 
 def log_amplitude(mel: Tensor, preset: MelPreset) -> Tensor:
@@ -44,7 +44,7 @@ def log_amplitude(mel: Tensor, preset: MelPreset) -> Tensor:
     else:  # without the way through the exponential, which is slow and may overflow
         base = 1.0 if preset.log == "ln" else math.log(10)
         x = ((mel - preset.shift) * (base / preset.scale)).clamp_min(math.log(tiny))
-    weights = torch.tensor(_weights(preset), dtype=mel.dtype, device=mel.device)
+    weights = torch.tensor(band_sums(preset), dtype=mel.dtype, device=mel.device)
     x = x - weights.clamp_min(torch.finfo(mel.dtype).tiny).log()[:, None]
     # The root of a band's mean power is above its mean amplitude, by 2/√π where the sound is noise.
     return x if preset.spectrum == "magnitude" else x / 2 + math.log(math.pi) / 2 - math.log(2)
@@ -84,7 +84,7 @@ def autocorrelation(mel: Tensor, preset: MelPreset, order: int) -> Tensor:
     power = (2 * interpolate_bands(log_amplitude(mel, preset), preset)).exp()
     cosines = torch.tensor(_cosines(preset, order), dtype=mel.dtype, device=mel.device)
     r = power @ cosines
-    return torch.cat([r[..., :1] * (1 + _LOADING) + _FLOOR, r[..., 1:]], dim=-1)
+    return torch.cat([r[..., :1] * (1 + LOADING) + FLOOR, r[..., 1:]], dim=-1)
 
 
 def frame_centre(preset: MelPreset) -> int:
@@ -95,8 +95,17 @@ def frame_centre(preset: MelPreset) -> int:
     return preset.n_fft // 2 - preset.pad_widths(preset.hop_length)[0]
 
 
+def bin_shares(preset: MelPreset) -> np.ndarray:
+    """Return what each |X|² at the bins (K,) adds to the power of the sound, per sample."""
+    n_fft = preset.n_fft
+    bins = np.arange(n_fft // 2 + 1)
+    twice = np.where((bins == 0) | (bins == n_fft // 2), 1.0, 2.0)  # bins of both signs
+    window_power = 3 / 8 * preset.win_length  # the sum of the squares of a periodic Hann window
+    return twice / (n_fft * window_power)
+
+
 @functools.lru_cache(maxsize=64)
-def _weights(preset: MelPreset) -> np.ndarray:
+def band_sums(preset: MelPreset) -> np.ndarray:
     """Return the sum (M,) of each filter; that of the next one where a filter holds no bin."""
     sums: np.ndarray = preset.filterbank().sum(axis=1)
     full = np.flatnonzero(sums)
@@ -119,9 +128,7 @@ def _interpolation(preset: MelPreset) -> np.ndarray:
 @functools.lru_cache(maxsize=64)
 def _cosines(preset: MelPreset, order: int) -> np.ndarray:
     """Return the matrix (K, p + 1) from |X|² at the bins to autocorrelations per sample."""
-    n_fft = preset.n_fft
-    bins, lags = np.arange(n_fft // 2 + 1), np.arange(order + 1)
-    twice = np.where((bins == 0) | (bins == n_fft // 2), 1.0, 2.0)  # bins of both signs
-    window_power = 3 / 8 * preset.win_length  # the sum of the squares of a periodic Hann window
-    cosines = np.cos(2 * np.pi * np.outer(bins, lags) / n_fft)
-    return twice[:, None] * cosines / (n_fft * window_power)
+    lags = np.arange(order + 1)
+    shares = bin_shares(preset)
+    cosines: np.ndarray = np.cos(2 * np.pi * np.outer(np.arange(len(shares)), lags) / preset.n_fft)
+    return shares[:, None] * cosines

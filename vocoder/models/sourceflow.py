@@ -41,7 +41,7 @@ from vocoder.registry import register_model
 # Maps an excitation, its filters and the state before it to sound and the state after it.
 Synthesise = Callable[[Tensor, Filters, Tensor], tuple[Tensor, Tensor]]
 
-_SCALE = 8.0  # deviations of the excitation that make full scale, for the NanoFlow behind
+SCALE = 8.0  # deviations of the excitation that make full scale, for the NanoFlow behind
 _LONGEST_BLOCK = 32  # samples that have one filter; 64 cost 0.01 nats a sample, 16 gain nothing
 _FRAMES_AT_ONCE = 64  # whose filters are made together in the inverse, which bounds its memory
 _PITCH_WEIGHT = 0.02  # of the pitch's nats per frame, beside nats per sample
@@ -290,7 +290,7 @@ class SourceFlow(PitchedVoice):
         # At each sample: a deviation that jumped from block to block would look like a click to
         # the stages, whose past is normalised by it; that cost 0.05 nats a sample.
         powers = interpolate_frames(r[..., :1].log(), hop, 1, *span).exp()
-        deviations = _SCALE * powers.squeeze(-1).sqrt()
+        deviations = SCALE * powers.squeeze(-1).sqrt()
         return Filters(reflections.to(dtype), deviations.to(dtype))
 
     def fold(self) -> SourceFlow:

@@ -15,9 +15,9 @@ N_LAYERS = 3
 # Frames on each side that a pitch depends on: those of the layers, and one of the median.
 REACH = N_LAYERS * (WIDTH // 2) + 1
 
-_N_BINS = 240  # of the range of pitches, at equal musical intervals
+N_BINS = 240  # of the range of pitches, at equal musical intervals
 _BLUR = 1.0  # bins, deviation of what is learnt around the true pitch
-_NEAR = 4  # bins on each side of the likeliest one, whose mean is the pitch
+NEAR = 4  # bins on each side of the likeliest one, whose mean is the pitch
 
 
 class PitchNet(nn.Module):
@@ -36,13 +36,13 @@ class PitchNet(nn.Module):
         self.layers = nn.ModuleList(
             nn.Conv1d(size, channels, WIDTH, padding=WIDTH // 2) for size in sizes[:-1]
         )
-        self.head = nn.Conv1d(channels, _N_BINS + 1, 1)
+        self.head = nn.Conv1d(channels, N_BINS + 1, 1)
         self.log_f_min, self.log_f_max = math.log(f_min), math.log(f_max)
 
     @property
     def bin_width(self) -> float:
         """Difference between the logarithms of neighbouring bins' pitches."""
-        return (self.log_f_max - self.log_f_min) / (_N_BINS - 1)
+        return (self.log_f_max - self.log_f_min) / (N_BINS - 1)
 
     def logits(self, spectrum: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Return the log-odds of each bin and, last, of a voice, (B, 240 + 1, F).
@@ -60,10 +60,10 @@ class PitchNet(nn.Module):
     def forward(self, spectrum: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Return the pitch (B, F) in Hz, 0 where there is no voice; see `logits`."""
         *_, n_frames = spectrum.shape
-        odds, voice = self.logits(spectrum, lengths).split([_N_BINS, 1], dim=1)
+        odds, voice = self.logits(spectrum, lengths).split([N_BINS, 1], dim=1)
         best = odds.argmax(dim=1, keepdim=True)
-        bins = torch.arange(_N_BINS, device=odds.device)[:, None]
-        near = odds.masked_fill((bins - best).abs() > _NEAR, -math.inf).softmax(dim=1)
+        bins = torch.arange(N_BINS, device=odds.device)[:, None]
+        near = odds.masked_fill((bins - best).abs() > NEAR, -math.inf).softmax(dim=1)
         log_f0 = self.log_f_min + self.bin_width * (near * bins).sum(dim=1)
         last = spectrum.new_full((len(spectrum),), n_frames) if lengths is None else lengths
         return _median(log_f0, last).exp() * (_median(voice.squeeze(1), last) > 0)
@@ -75,10 +75,10 @@ class PitchNet(nn.Module):
             spectrum: Natural logarithms of amplitudes (B, M, F), as `logits` takes them.
             f0: The true pitch (B, F) in Hz, 0 where there is no voice.
         """
-        odds, voice = self.logits(spectrum).split([_N_BINS, 1], dim=1)
+        odds, voice = self.logits(spectrum).split([N_BINS, 1], dim=1)
         voiced = f0 > 0
         place = (torch.where(voiced, f0, 1.0).log() - self.log_f_min) / self.bin_width
-        bins = torch.arange(_N_BINS, device=f0.device)[:, None]
+        bins = torch.arange(N_BINS, device=f0.device)[:, None]
         wanted = (-0.5 * ((bins - place.unsqueeze(1)) / _BLUR) ** 2).softmax(dim=1)
         pitch = -(wanted * odds.log_softmax(dim=1)).sum(dim=1) * voiced
         return pitch.mean() + F.binary_cross_entropy_with_logits(

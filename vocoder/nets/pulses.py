@@ -14,10 +14,10 @@ from torch import Tensor
 
 N_FEATURES = 16  # a multiple of 16, together with 80 mel bands too, as the GPU kernels want it
 
-_HARMONICS = 4  # whose cosine and sine are told
-_WIDTHS = (75e-6, 150e-6, 310e-6, 750e-6)  # seconds, deviations of the bumps at each pulse
-_SLOPES = (75e-6, 310e-6)  # seconds, of the bumps whose slope is told too
-_MIDDLE = 200.0  # Hz, the pitch whose logarithm is told as 0
+HARMONICS = 4  # whose cosine and sine are told
+WIDTHS = (75e-6, 150e-6, 310e-6, 750e-6)  # seconds, deviations of the bumps at each pulse
+SLOPES = (75e-6, 310e-6)  # seconds, of the bumps whose slope is told too
+MIDDLE = 200.0  # Hz, the pitch whose logarithm is told as 0
 
 
 class Pulses(NamedTuple):
@@ -128,15 +128,15 @@ def pulse_features(pulses: Pulses, sample_rate: int) -> Tensor:
     voiced = frequency > 0
     period = torch.where(voiced, 1 / frequency.clamp_min(torch.finfo(frequency.dtype).tiny), 0.0)
     seconds = torch.where(phase < 0.5, phase, phase - 1) * period / sample_rate  # to the next pulse
-    angles = [2 * math.pi * k * phase for k in range(1, _HARMONICS + 1)]
-    bumps = {width: torch.exp(-0.5 * (seconds / width) ** 2) for width in _WIDTHS}
-    octaves = torch.where(voiced, frequency * (sample_rate / _MIDDLE), 1.0).log2()
+    angles = [2 * math.pi * k * phase for k in range(1, HARMONICS + 1)]
+    bumps = {width: torch.exp(-0.5 * (seconds / width) ** 2) for width in WIDTHS}
+    octaves = torch.where(voiced, frequency * (sample_rate / MIDDLE), 1.0).log2()
     features = [
         torch.ones_like(phase),
         *(angle.cos() for angle in angles),
         *(angle.sin() for angle in angles),
         *bumps.values(),
-        *(seconds / width * bumps[width] for width in _SLOPES),
+        *(seconds / width * bumps[width] for width in SLOPES),
         octaves,
     ]
     return torch.stack(features, dim=1) * voiced.unsqueeze(1)

@@ -14,6 +14,7 @@ from onnx import helper
 from torch import Tensor, nn
 
 from vocoder.errors import VocoderError
+from vocoder.export.frames import clamp_frames
 from vocoder.export.graph import FLOAT, HALF, INT, Graph
 from vocoder.export.voice_graph import AUDIO, GRAPHS, MEL, NOISE, NOISE_SHAPE
 from vocoder.kernels.gated_conv.op import GatedConvWeights
@@ -34,50 +35,82 @@ def row_flow_graph(
     """Return the graph of a row flow; see `voice_graph` for the arguments.
 
     Raises:
-        VocoderError: the model has a transform that the row op does not know, or is causal
-            (`lookahead_frames`).
+        VocoderError: the model has a transform that the row op does not know.
     """
     assert isinstance(model, RowFlow)
+    graph = Graph()
+    mel = graph.input(MEL, FLOAT, ["N", model.n_mels, "T"])
+    cond = upsample_mel(graph, mel, model)
+    noise = noise_like(graph, cond, temperature, explicit_noise, seed)
+    audio = invert_rows(graph, noise, cond, model, half=half)
+    graph.output(audio, AUDIO, FLOAT, NOISE_SHAPE)
+    return graph
+
+
+def noise_like(
+    graph: Graph, cond: str, temperature: float, explicit: bool, seed: int | None
+) -> str:
+    """Return the noise (N, T · hop), drawn or as an input, for a conditioning (N, S, T · hop)."""
+    if explicit:
+        noise = graph.input(NOISE, FLOAT, NOISE_SHAPE)
+    else:
+        like = graph.op("Gather", cond, graph.constant(0, INT), axis=1)
+        seeded = {} if seed is None else {"seed": float(seed)}
+        noise = graph.op("RandomNormalLike", like, dtype=FLOAT, **seeded)
+    return noise if temperature == 1.0 else graph.op("Mul", noise, graph.constant(temperature))
+
+
+def invert_rows(graph: Graph, noise: str, cond: str, model: RowFlow, *, half: bool) -> str:
+    """Return what the flows of a model make of noise, (N, T · hop).
+
+    Args:
+        graph: The graph to add to.
+        noise: (N, T · hop).
+        cond: what the estimator is given for each sample, (N, S, T · hop).
+        model: the folded model.
+        half: compute the layers with operands in float16.
+
+    Raises:
+        VocoderError: the model has a transform that the row op does not know.
+    """
     if model.config.transform != "affine":
         raise VocoderError(
             f"a {model.config.transform} voice has no ONNX graph, only the affine transform does; "
             'train it with model.transform "affine", or speak with `vocoder synthesize`'
         )
-    if model.causal:
-        raise VocoderError(
-            "a causal voice has no ONNX graph yet, only a voice without model.lookahead_frames "
-            "does; stream it with `vocoder synthesize --stream`"
-        )
-    graph = Graph()
-    n_height, n_mels = model.config.n_height, model.n_mels
-    mel = graph.input(MEL, FLOAT, ["N", n_mels, "T"])
-    upsampled = _upsample(graph, mel, n_mels, model.upsample)  # (N, 1, M, T · hop)
-    if explicit_noise:
-        noise = graph.input(NOISE, FLOAT, NOISE_SHAPE)
-    else:
-        some_band = graph.op("Gather", upsampled, graph.constant(0, INT), axis=2)
-        like = graph.op("Squeeze", some_band, graph.ints(1))  # (N, T · hop)
-        seeded = {} if seed is None else {"seed": float(seed)}
-        noise = graph.op("RandomNormalLike", like, dtype=FLOAT, **seeded)
-    if temperature != 1.0:
-        noise = graph.op("Mul", noise, graph.constant(temperature))
+    n_height = model.config.n_height
     x = _fold(graph, noise, 1, n_height)
-    cond = _fold(graph, upsampled, n_mels, n_height)
+    rows = _fold(graph, cond, model.config.sample_channels, n_height)
     if half:
-        cond = graph.cast(cond, HALF)
+        rows = graph.cast(rows, HALF)
     order = tuple(range(n_height))
     for flow in reversed(model.pack_flows()):
-        x = _invert(graph, x, order, cond, flow, HALF if half else FLOAT)
+        x = _invert(graph, x, order, rows, flow, HALF if half else FLOAT)
         order = flow.order
     x = _reorder(graph, x, order, range(n_height))
     columns = graph.op("Transpose", x, perm=[1, 4, 0, 2, 3])  # (N, W, H, 1, 1)
-    audio = graph.op("Reshape", columns, graph.ints(0, -1))
-    graph.output(audio, AUDIO, FLOAT, NOISE_SHAPE)
-    return graph
+    return graph.op("Reshape", columns, graph.ints(0, -1))
+
+
+def upsample_mel(graph: Graph, mel: str, model: RowFlow) -> str:
+    """Return the mel (N, M, T) of every sample, (N, M, T · hop); see `RowFlow.upsampled`."""
+    context = model.upsample.context if model.causal else 0
+    if model.causal:
+        delay = model.config.mel_delay
+        n_frames = graph.size(mel, 2)
+        last = graph.op("Add", n_frames, graph.ints(context - delay))
+        frames = graph.count(graph.ints(-context - delay), last)
+        mel = graph.op("Gather", mel, clamp_frames(graph, frames, n_frames), axis=2)
+    c = _upsample(graph, mel, model.n_mels, model.upsample)
+    c = graph.op("Squeeze", c, graph.ints(1))
+    if not context:
+        return c
+    beyond = context * model.hop_length
+    return graph.op("Slice", c, graph.ints(beyond), graph.ints(-beyond), graph.ints(2))
 
 
 def _upsample(graph: Graph, mel: str, n_mels: int, upsampler: Upsampler) -> str:
-    """Return (N, 1, M, T · hop).
+    """Return (N, 1, M, T · hop) of (N, M, T).
 
     A stage is written as a convolution with one channel for each of the `stride` samples that a
     step becomes: for a transposed convolution onnxruntime lays out every product, which took more
@@ -131,10 +164,10 @@ def _invert(
     """Return the rows x of a flow in the order in which it visits them.
 
     Args:
-        graph: where to.
+        graph: The graph to add to.
         z: (H, N, 1, 1, W).
         order: in which the rows of z stand.
-        cond: upsampled mel (H, N, M, 1, W), the rows in natural order.
+        cond: what the estimator is given (H, N, S, 1, W), the rows in natural order.
         flow: the weights.
         kind: type of the layers' operands.
     """
@@ -148,7 +181,7 @@ def _invert(
         zero = helper.make_tensor("zero", kind, [1], [0.0])
         queues.append(graph.op("ConstantOfShape", sizes, value=zero))
     body = _row_step(graph, cond, flow, kind)
-    x = graph.scan(body, [start, *queues], [visited, graph.ints(*flow.visits)])
+    *_, x = graph.scan(body, [start, *queues], [visited, graph.ints(*flow.visits)])
     if not flow.passthrough:
         return x
     return graph.op("Concat", graph.op("Unsqueeze", first, graph.ints(0)), x, axis=0)
@@ -164,14 +197,15 @@ def _row_step(graph: Graph, cond: str, flow: FlowWeights, kind: int) -> Graph:
     queues = [body.input(body.name("queue"), kind) for _ in flow.layers]
     z = body.input(body.name("z"), FLOAT)
     visit = body.input(body.name("visit"), INT)
-    c = body.op("Gather", cond, visit, axis=0)  # (N, M, 1, W)
+    c = body.op("Gather", cond, visit, axis=0)  # (N, S, 1, W)
     h = _conv(body, row, flow.front_weight[None], flow.front_bias)
     h = h if kind == FLOAT else body.cast(h, kind)
     terms, next_queues = [], []
     for i, (layer, dilation) in enumerate(zip(flow.layers, flow.dilations, strict=True)):
         rows = body.op("Concat", queues[i], h, axis=2)
         next_queues.append(body.op("Slice", rows, body.ints(1), body.ints(_END), body.ints(2)))
-        o = _gate(body, rows, c, layer, dilation, kind)
+        pads = (2 * dilation[1], 0) if flow.causal else (dilation[1], dilation[1])
+        o = _gate(body, rows, c, layer, dilation, pads, kind)
         wide = o if kind == FLOAT else body.cast(o, FLOAT)
         terms.append(_conv(body, wide, layer.out, None if i else flow.out_bias))
         if layer.res is not None:
@@ -192,7 +226,13 @@ def _row_step(graph: Graph, cond: str, flow: FlowWeights, kind: int) -> Graph:
 
 
 def _gate(
-    body: Graph, rows: str, cond: str, layer: GatedConvWeights, dilation: tuple[int, int], kind: int
+    body: Graph,
+    rows: str,
+    cond: str,
+    layer: GatedConvWeights,
+    dilation: tuple[int, int],
+    pads: tuple[int, int],
+    kind: int,
 ) -> str:
     """Return o = tanh(a[..C]) · σ(a[C..]) of one layer, (N, C, 1, W)."""
     assert layer.cond is not None
@@ -202,7 +242,7 @@ def _gate(
         body.constant(layer.conv.unflatten(0, (3, 3)).permute(3, 2, 0, 1), kind),
         body.constant(layer.bias, kind),
         dilations=dilation,
-        pads=[0, dilation[1], 0, dilation[1]],
+        pads=[0, pads[0], 0, pads[1]],
     )
     a = body.op("Add", a, _conv(body, cond, layer.cond, None, kind))
     halves = body.ops("Split", a, n_outputs=2, axis=1)
