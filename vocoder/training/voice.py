@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from vocoder.data.speech.corpus import Corpus
 from vocoder.data.speech.crops import Crops
+from vocoder.data.speech.silence import MUCH_SILENCE, silence_warning, silent_share
 from vocoder.errors import VocoderError
 from vocoder.judging.likelihood import log_likelihood
 from vocoder.mel.presets import preset_difference
@@ -17,6 +19,8 @@ from vocoder.models.families.voice import VoiceModel
 from vocoder.recipe import VoiceRecipe
 from vocoder.training.logger import RunLogger
 from vocoder.training.task import Score, Task, nats_per_dim
+
+logger = logging.getLogger("vocoder")
 
 PICTURED_CLIPS = 2
 PICTURED_SECONDS = 2.0
@@ -30,7 +34,7 @@ class VoiceTask(Task[VoiceModel]):
         data: a folder that `vocoder preprocess` made.
 
     Raises:
-        VocoderError: no corpus is there, or it does not fit the recipe.
+        VocoderError: no corpus is there, it does not fit the recipe, or all of it is silent.
     """
 
     unit = "samples"
@@ -55,6 +59,14 @@ class VoiceTask(Task[VoiceModel]):
             config.history,
             config.pitch_range,
         )
+        share = silent_share(self.corpus, self.crops.utterances)
+        if share == 1:
+            raise VocoderError(
+                f"{data}: all of its audio is digital silence, of which nothing can be learnt; "
+                "preprocess other recordings"
+            )
+        if share > MUCH_SILENCE:
+            logger.warning("%s: %s", data, silence_warning(share))
         self.examples = f"crops of {self.train.segment_length} samples"
         # What selects the best checkpoint is no test of it any more, where the corpus allows.
         held_out = self.corpus.utterances("validation") or self.corpus.utterances("test")

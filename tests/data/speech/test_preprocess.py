@@ -24,8 +24,8 @@ from hypothesis import strategies as st
 
 from vocoder.data.speech import maker
 from vocoder.data.speech.corpus import Corpus
-from vocoder.data.speech.maker import silent_samples
 from vocoder.data.speech.preprocess import preprocess
+from vocoder.data.speech.silence import silent_samples
 from vocoder.errors import VocoderError
 from vocoder.mel.spectrogram import MelSpectrogram
 

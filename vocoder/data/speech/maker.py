@@ -17,14 +17,12 @@ from vocoder.data.speech.corpus import audio_path, epochs_path, mel_path
 from vocoder.data.speech.epochs import PitchRange, find_epochs
 from vocoder.data.speech.journal import Record
 from vocoder.data.speech.reader import Clip
+from vocoder.data.speech.silence import silent_samples
 from vocoder.errors import VocoderError
 from vocoder.mel.presets import MelPreset
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-
-SILENT_RUN = 256  # samples; no recording of anything holds one value so long
 
 
 @dataclass(frozen=True)
@@ -144,13 +142,6 @@ class Maker:
         stored = torch.from_numpy(np.multiply(samples, 1 / 32768, dtype=np.float32))
         with torch.inference_mode():
             return MelSpectrogram(self.preset)(stored)
-
-
-def silent_samples(samples: npt.NDArray[np.int16]) -> int:
-    """Return how many samples (N,) lie in runs of `SILENT_RUN` or more that are all the same."""
-    changes = np.flatnonzero(samples[1:] != samples[:-1]) + 1
-    runs = np.diff(changes, prepend=0, append=len(samples))
-    return int(runs[runs >= SILENT_RUN].sum())
 
 
 def dithered(samples: npt.NDArray[np.int16], seed: int, identity: str) -> npt.NDArray[np.float32]:

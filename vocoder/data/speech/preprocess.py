@@ -25,14 +25,13 @@ from vocoder.data.speech.given_splits import digest_of, split_by_lists
 from vocoder.data.speech.journal import Journal, Record, only_run, sweep
 from vocoder.data.speech.maker import Maker
 from vocoder.data.speech.reader import DATASETS, SPLITS, Clip, Listing, Split
+from vocoder.data.speech.silence import MUCH_SILENCE, silence_warning
 from vocoder.data.speech.workers import results_of, worthwhile_jobs
 from vocoder.errors import VocoderError
 from vocoder.files.atomic import atomic_path
 from vocoder.mel.presets import MelPreset, get_preset
 
 logger = logging.getLogger("vocoder")
-
-_MUCH_SILENCE = 0.05  # of a corpus; the gates of most studios leave less
 
 
 @dataclass(frozen=True)
@@ -219,12 +218,8 @@ def _warn_of_silence(records: Iterable[Record]) -> None:
     for record in records:
         n_samples += record.n_samples
         n_silent += record.n_silent
-    if n_silent > _MUCH_SILENCE * n_samples:
-        logger.warning(
-            "%.0f %% of the audio is digital silence, whose likelihood has no bound, so that a "
-            "training would learn little else; preprocess it with --dither, or cut it away",
-            100 * n_silent / n_samples,
-        )
+    if n_silent > MUCH_SILENCE * n_samples:
+        logger.warning("%s", silence_warning(n_silent / n_samples))
 
 
 def _summary(pitch: PitchRange, records: Iterable[Record]) -> EpochSummary:
