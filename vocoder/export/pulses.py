@@ -53,7 +53,7 @@ def pulse_features(
 
     Args:
         graph: The graph to add to.
-        log_f0: Ln f0 of each frame, (N, T).
+        log_f0: The natural logarithm of the pitch of each frame, (N, T).
         voiced: Whether a frame has a voice, (N, T).
         sample_rate: Samples per second.
         hop_length: Samples per frame.
