@@ -28,7 +28,7 @@ SHELL = [block for block in BLOCKS if block.language == "bash"]
 # Programs of others that the documents may call; a misspelt one of ours is in no list.
 OTHERS = re.compile(
     "aplay|apt-get|cat|cp|git|mkdir|mkdocs|my_tts|pip|pre-commit|printf|pytest|python|tensorboard|"
-    "time|true|twine"
+    "time|true|twine|xz"
 )
 INSTALLERS = ("apt-get", "pip", "pre-commit")
 
