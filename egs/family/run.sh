@@ -1,0 +1,19 @@
+#!/bin/sh
+# The papers' comparison at the size of a CPU: sh egs/family/run.sh [KEY=VALUE ...]
+# Needs data/prompts-16k of egs/recorded_speech; DATA and OUT name other places, and CLIPS how many
+# test clips are scored. Settings go to every training: train.steps=20 shows that all of it works.
+set -eu
+data=${DATA:-data/prompts-16k}
+out=${OUT:-runs/family}
+for setting in "$@"; do shift; set -- "$@" -o "$setting"; done
+
+# 1. Train each for the same number of samples seen. A run that was stopped goes on.
+voices=
+for model in waveglow flowavenet waveflow nanoflow; do
+    vocoder train "recorded/compare-$model" --data "$data" --run-dir "$out/$model" "$@"
+    voices="$voices $out/$model"
+done
+
+# 2. Nats per sample, DNSMOS and the rest, with the paired difference to the first and its interval.
+vocoder compare $voices --data "$data" --clips "${CLIPS:-301}" --json >"$out/compare.json"
+vocoder compare $voices --data "$data" --clips "${CLIPS:-301}"
