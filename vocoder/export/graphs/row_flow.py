@@ -101,7 +101,7 @@ def upsample_mel(graph: Graph, mel: str, model: RowFlow) -> str:
         last = graph.op("Add", n_frames, graph.ints(context - delay))
         frames = graph.count(graph.ints(-context - delay), last)
         mel = graph.op("Gather", mel, clamp_frames(graph, frames, n_frames), axis=2)
-    c = _upsample(graph, mel, model.n_mels, model.upsample)
+    c = upsample(graph, mel, model.n_mels, model.upsample)
     c = graph.op("Squeeze", c, graph.ints(1))
     if not context:
         return c
@@ -109,7 +109,7 @@ def upsample_mel(graph: Graph, mel: str, model: RowFlow) -> str:
     return graph.op("Slice", c, graph.ints(beyond), graph.ints(-beyond), graph.ints(2))
 
 
-def _upsample(graph: Graph, mel: str, n_mels: int, upsampler: Upsampler) -> str:
+def upsample(graph: Graph, mel: str, n_mels: int, upsampler: Upsampler) -> str:
     """Return (N, 1, M, T · hop) of (N, M, T).
 
     A stage is written as a convolution with one channel for each of the `stride` samples that a
