@@ -7,10 +7,10 @@ data=${DATA:-data/prompts-16k}
 out=${OUT:-runs/family}
 for setting in "$@"; do shift; set -- "$@" -o "$setting"; done
 
-# 1. Train each for the same number of samples seen. A run that was stopped goes on.
+# 1. Train each for the same number of samples seen. The same command goes on with what was stopped.
 voices=
 for model in waveglow flowavenet waveflow nanoflow; do
-    vocoder train "recorded/compare-$model" --data "$data" --run-dir "$out/$model" "$@"
+    vocoder train "recorded/compare-$model" --data "$data" --run-dir "$out/$model" --resume "$@"
     voices="$voices $out/$model"
 done
 
