@@ -124,7 +124,8 @@ def check_vocoder(words: list[str]) -> None:
         assert not parameter.required or value, (words, parameter.name)
         if value is not None and isinstance(parameter.type, click.Choice | click.IntRange):
             parameter.type.convert(value, parameter, None)
-    if words[0] in ("train", "recipes") and (recipe := given.get("recipe") or given.get("name")):
+    recipe = given.get("recipe") or given.get("name")
+    if words[0] in ("train", "recipes") and isinstance(recipe, str):  # click has a mark for none
         overrides = tuple(given.get("overrides") or ())
         exists = recipe in list_recipes() or (REPOSITORY / recipe).is_file()
         assert exists, f"{words}: no recipe {recipe}"
@@ -182,7 +183,12 @@ def check_pytest(words: list[str]) -> None:
     assert all(path.exists() for path in paths), words
     if "-k" in words:
         selected = words[words.index("-k") + 1]
-        assert any(selected in path.read_text(encoding="utf-8") for path in paths), words
+        files = [
+            file
+            for path in paths
+            for file in (path.rglob("test_*.py") if path.is_dir() else [path])
+        ]
+        assert any(selected in file.read_text(encoding="utf-8") for file in files), words
 
 
 @pytest.mark.parametrize(
