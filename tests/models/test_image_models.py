@@ -231,7 +231,7 @@ def test_convolution_starts_as_a_rotation(square: bool) -> None:
 )
 def test_sizes_that_do_not_fit(change: dict[str, int], message: str) -> None:
     for config in (CONFIGS["glow"], CONFIGS["nanoglow"]):
-        with pytest.raises(VocoderError, match=message) as caught:
+        with pytest.raises(ValueError, match=message) as caught:
             replace(config, **{"image_height": 8} | change)
         assert "\n" not in str(caught.value)
 

@@ -288,5 +288,5 @@ def test_attention_knows_positions() -> None:
     ],
 )
 def test_settings_that_do_not_fit(change: dict[str, object], message: str) -> None:
-    with pytest.raises(VocoderError, match=message):
+    with pytest.raises(ValueError, match=message):
         MarScfConfig(**change)  # type: ignore[arg-type]

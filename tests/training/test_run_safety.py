@@ -258,11 +258,11 @@ def test_a_model_too_wide_for_the_crop_says_which(
 ) -> None:
     file = recipe_file(tmp_path / "tiny.yaml", tiny_recipe())
     flags = ("--data", data, "--run-dir", tmp_path / "run")
-    result = run("train", file, *flags, "-o", "model.n_layers=99")
+    result = run("train", file, *flags, "-o", "model.n_layers=20")
     assert result.code == 2
     assert "segment_length" in result.err
     assert result.err.count("\n") == 1
-    huge = run("train", file, *flags, "-o", "model.channels=4000000")
+    huge = run("train", file, *flags, "-o", "model.channels=60000")
     assert huge.code == 2
     assert "memory" in huge.err
     assert not (tmp_path / "run").exists()

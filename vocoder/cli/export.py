@@ -8,7 +8,7 @@ from typing import Literal
 import click
 
 from vocoder.cli.help import argument, command, option
-from vocoder.cli.options import FILES, PATH, refine_option, temperature_option
+from vocoder.cli.options import FILES, PATH, refine_option, seed_option, temperature_option
 
 GRAPH = "Graph"
 
@@ -31,13 +31,11 @@ GRAPH = "Graph"
     is_flag=True,
     help="Make the noise a second input of the graph, instead of drawing it within.",
 )
-@option(
-    "--seed",
-    group=GRAPH,
-    type=int,
-    metavar="N",
-    help="Fix the seed of the noise that the graph draws, so that every session that loads the "
-    "file speaks the same series; by default onnxruntime chooses one.",
+@seed_option(
+    GRAPH,
+    "Fix the seed of the noise that the graph draws, so that every session that loads the file "
+    "speaks the same series; by default onnxruntime chooses one.",
+    default=None,
 )
 @refine_option(
     GRAPH, "Refused unless it is 0, for ONNX has no inverse short-time transform.", default=0
