@@ -60,6 +60,18 @@ def _mel_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
+_voice_option = option(
+    "--voice",
+    group=SOUND,
+    help="Speak with this checkpoint, run folder, shipped voice or griffin-lim.",
+)
+
+_refine_option = refine_option(
+    SOUND,
+    "Take the difference between the mel of the sound and the one given out of the sound, this "
+    "many times; by default not at all.",
+)
+
 _peak_option = option(
     "--peak-limit",
     group=SOUND,
@@ -107,22 +119,14 @@ def _origin(preset: str | None, mel_stats: Path | None, mel_scale: Scale | None)
     type=click.Choice(["pcm", "wav"]),
     help="Speak from standard input to standard output in this form, while the mel arrives.",
 )
-@option(
-    "--voice",
-    group=SOUND,
-    help="Speak with this checkpoint, run folder, shipped voice or griffin-lim.",
-)
+@_voice_option
 @temperature_option(SOUND)
 @seed_option(
     SOUND,
     "Draw the noise by this number, for the same audio again; by default it is fresh.",
     default=None,
 )
-@refine_option(
-    SOUND,
-    "Take the difference between the mel of the sound and the one given out of the sound, this "
-    "many times; by default not at all.",
-)
+@_refine_option
 @option(
     "--pitch",
     group=SOUND,
@@ -293,22 +297,14 @@ def _tell(report: Report, speaker: Vocoder, name: str, reason: str | None) -> No
     help="Take mels from standard input, and give audio to standard output.",
 )
 @_mel_options
-@option(
-    "--voice",
-    group=SOUND,
-    help="Speak with this checkpoint, run folder, shipped voice or griffin-lim.",
-)
+@_voice_option
 @temperature_option(SOUND)
 @seed_option(
     SOUND,
     "Draw the noise of every utterance by this number; by default it is fresh.",
     default=None,
 )
-@refine_option(
-    SOUND,
-    "Take the difference between the mel of the sound and the one given out of the sound, this "
-    "many times; by default as often as was measured to help the voice.",
-)
+@_refine_option
 @_peak_option
 @device_option
 def serve(

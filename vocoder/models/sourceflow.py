@@ -146,9 +146,6 @@ class SourceFlow(PitchedVoice):
 
     def __init__(self, config: SourceFlowConfig) -> None:
         super().__init__(config)
-        # Made here and kept: the first call imports librosa, which in the midst of a training step
-        # met the thread that reads the data, and Python 3.11 cannot parse in two threads at once.
-        config.preset.filterbank()
         self.whitening = LinearPrediction()
         self.excitation = Excitation(config)
         self.pitch = PitchNet(config.n_mels, config.pitch_channels, config.f_min, config.f_max)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -31,7 +33,8 @@ class SourceRenderer(Renderer):
         self.backend = excitation.backend
         self.excitation = excitation
         on_cpu = next(model.parameters()).device.type == "cpu" and self.backend != REFERENCE
-        self.synthesise: Synthesise = _synthesise_on_cpu if on_cpu else synthesise
+        loops = on_cpu and importlib.util.find_spec("numba") is not None  # librosa brings it
+        self.synthesise: Synthesise = _synthesise_on_cpu if loops else synthesise
 
     def render(self, z: Tensor, cond: Tensor, frames: Tensor | None) -> Tensor:
         """Return audio (B, N)."""
