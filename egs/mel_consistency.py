@@ -111,12 +111,32 @@ def verdict(found: Comparison, steps: list[int]) -> str:
 def main() -> None:
     """Measure a voice."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
-    parser.add_argument("voice", nargs="?", default="griffin-lim")
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--split", default="validation", choices=["validation", "test"])
-    parser.add_argument("--clips", type=int, help="take this many, evenly spread")
-    parser.add_argument("--seconds", type=float, default=2.0, help="leave out shorter clips")
-    parser.add_argument("--steps", type=int, nargs="+", default=[0, 1, 2, 4, 8])
+    parser.add_argument(
+        "voice",
+        nargs="?",
+        default="griffin-lim",
+        help="measure this checkpoint, run folder or shipped voice; by default griffin-lim",
+    )
+    parser.add_argument(
+        "--data", type=Path, required=True, help="speak the clips of this preprocessed corpus"
+    )
+    parser.add_argument(
+        "--split",
+        default="validation",
+        choices=["validation", "test"],
+        help="speak the clips of this split",
+    )
+    parser.add_argument("--clips", type=int, help="take so many clips, evenly spread")
+    parser.add_argument(
+        "--seconds", type=float, default=2.0, help="leave out clips that are shorter"
+    )
+    parser.add_argument(
+        "--steps",
+        type=int,
+        nargs="+",
+        default=[0, 1, 2, 4, 8],
+        help="measure each of these numbers of steps",
+    )
     arguments = parser.parse_args()
     corpus = Corpus.open(arguments.data)
     least = arguments.seconds * corpus.preset.sample_rate
