@@ -37,6 +37,7 @@ TEST = [
     "playwright>=1.45",
     "pytest>=8",
     "pytest-timeout>=2.3",
+    "pytest-xdist>=3.5",
     "hypothesis>=6.100",
     "h5py>=3.11",
 ]

@@ -81,7 +81,7 @@ def command_lines(text: str) -> list[list[str]]:
         lexer.whitespace_split = True
         words: list[str] = []
         for word in [*lexer, ";"]:
-            if set(word) <= set("|&;"):
+            if word and set(word) <= set("|&;"):
                 found += [words] if words else []
                 words = []
             elif words or not re.fullmatch(r"\w+=.*", word, re.DOTALL):

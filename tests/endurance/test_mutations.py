@@ -79,6 +79,11 @@ def pictures(path: Path) -> None:
     list(image_folder.decode([path], "RGB"))
 
 
+def metadata(path: Path) -> None:
+    path.write_text("a|Grüße|x\nb|y|z\n")
+    sound(path.parent / "wavs/a.wav")
+
+
 def read_metadata(path: Path) -> None:
     read_ljspeech(path.parent, None, 0)
 
@@ -119,7 +124,7 @@ KINDS: dict[str, tuple[Callable[[Path], Any], Callable[[Path], Any]]] = {
     "recipe.yaml": (lambda path: path.write_bytes(Path("recipes/tiny/waveglow.yaml").read_bytes()),
                     lambda path: load_recipe(str(path))),
     "manifest.json": (lambda path: None, manifest),
-    "metadata.csv": (lambda path: path.write_text("a|Grüße|x\nb|y|z\n"), read_metadata),
+    "metadata.csv": (metadata, read_metadata),
     "list.txt": (lambda path: path.write_text("a.wav\nb/c.wav\n"), read_list),
     "stats.json": (lambda path: path.write_text('{"mean": [1, 2], "scale": [1, 2]}'),
                    read_mel_stats),
