@@ -71,6 +71,15 @@ def test_json_has_no_nan(run, model, data):
     assert figures["test images"] == 1
 
 
+def test_a_report_is_written(run, model, data, tmp_path):
+    flags = ("--data", data, "--report", tmp_path / "report.html", "--examples=1", "--device=cpu")
+    assert run("evaluate-images", model, *flags).code == 0
+    text = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert text.count('alt="Test image') == 2  # the dearest and the cheapest
+    result = run("evaluate-images", model, "--data", data, "--report", tmp_path / "no/x.html")
+    assert_one_error_line(result, "no/x.html", "there is no folder")
+
+
 def test_the_same_samples_again(run, model, tmp_path):
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
         flags = ("-o", tmp_path / f"{name}.png", f"--seed={seed}", "--device=cpu")

@@ -1,7 +1,8 @@
-"""The page in a real browser. Debian: apt-get install chromium; others are found by their names."""
+"""The reports in a real browser. Debian: apt-get install chromium; others go by their names."""
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import shutil
@@ -9,8 +10,10 @@ import time
 
 import pytest
 from comparisons import examples_of, made_up
+from image_findings import made_up_findings
 
 from vocoder.judging.report import render_report
+from vocoder.judging.report.image_page import render_image_report
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 BROWSER = next((path for name in BROWSERS if (path := shutil.which(name))), None)
@@ -39,9 +42,9 @@ def path(tmp_path_factory):
     return path
 
 
-@pytest.fixture
-def page(browser, path):
-    """The page, opened; nothing may have been said in the console, or asked of the network."""
+@contextlib.contextmanager
+def opened(browser, path):
+    """A page, opened; nothing may have been said in the console, or asked of the network."""
     context = browser.new_context(viewport={"width": 1200, "height": 800})
     page = context.new_page()
     said, asked = [], []
@@ -54,6 +57,12 @@ def page(browser, path):
     assert not said
     assert [url for url in asked if not url.startswith("data:")] == [path.as_uri()[:60]]
     context.close()
+
+
+@pytest.fixture
+def page(browser, path):
+    with opened(browser, path) as page:
+        yield page
 
 
 def until(page, condition: str) -> None:
@@ -175,6 +184,10 @@ def test_the_table_sorts_both_ways_with_the_undefined_last(page):
 
 
 def test_it_fits_narrow_screens_and_follows_the_scheme(page):
+    assert_fits_and_follows_the_scheme(page)
+
+
+def assert_fits_and_follows_the_scheme(page):
     for width, scheme in itertools.product((320, 1200), ("light", "dark")):
         page.set_viewport_size({"width": width, "height": 700})
         page.emulate_media(color_scheme=scheme)
@@ -195,3 +208,29 @@ def test_without_scripts_the_browsers_own_players_are_there(browser, path):
     assert page.locator("audio").first.is_visible()
     assert not page.locator(".player button").first.is_visible()
     context.close()
+
+
+# ---- the page of an image model ----
+
+
+@pytest.fixture
+def image_page(browser, tmp_path):
+    path = tmp_path / "images.html"
+    path.write_text(render_image_report(made_up_findings()), encoding="utf-8")
+    with opened(browser, path) as page:
+        yield page
+
+
+def test_every_picture_and_chart_of_an_image_model_is_drawn(image_page):
+    sizes = image_page.evaluate(
+        "[...document.images].map((i) => [i.complete, i.naturalWidth, i.clientHeight])"
+    )
+    assert len(sizes) == 2 + 3 + 3
+    assert all(complete and width == 8 and height > 30 for complete, width, height in sizes)
+    charts = image_page.evaluate("[...document.querySelectorAll('svg')].map((s) => s.clientHeight)")
+    assert len(charts) == 2
+    assert all(height > 100 for height in charts)
+
+
+def test_the_page_of_an_image_model_fits_and_follows_the_scheme(image_page):
+    assert_fits_and_follows_the_scheme(image_page)

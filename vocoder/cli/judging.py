@@ -27,6 +27,18 @@ _JSON = option(
 )
 
 
+def _examples(default: int, meaning: str) -> Callable[..., Any]:
+    """Return the decorator that adds --examples."""
+    return option(
+        "--examples",
+        group=OUTPUT,
+        type=click.IntRange(0),
+        default=default,
+        show_default=True,
+        help=meaning,
+    )
+
+
 def _clip_options(judge: Callable[..., Any]) -> Callable[..., Any]:
     """Add what is common to the commands that judge voices by test clips."""
     for add in reversed(
@@ -58,14 +70,7 @@ def _clip_options(judge: Callable[..., Any]) -> Callable[..., Any]:
                 type=PATH,
                 help="Write an HTML page to look at and listen to, such as report.html.",
             ),
-            option(
-                "--examples",
-                group=OUTPUT,
-                type=click.IntRange(0),
-                default=8,
-                show_default=True,
-                help="Put the sound of this many clips into the report, the worst ones.",
-            ),
+            _examples(8, "Put the sound of this many clips into the report, the worst ones."),
             device_option,
         )
     ):
@@ -176,6 +181,15 @@ def _judge(
     help="Write the features of the test images to this .npz file.",
 )
 @_JSON
+@option(
+    "--report",
+    group=OUTPUT,
+    type=PATH,
+    help="Write an HTML page to look at, such as report.html.",
+)
+@_examples(
+    24, "Put this many images that cost most bits into the report, and as many that cost least."
+)
 @device_option
 def evaluate_images(
     model: str,
@@ -188,6 +202,8 @@ def evaluate_images(
     statistics: Path | None,
     save_statistics: Path | None,
     as_json: bool,
+    report: Path | None,
+    examples: int,
     device: str | None,
 ) -> None:
     """Score an image model on the test images of its data set.
@@ -212,6 +228,8 @@ def evaluate_images(
         save_statistics=save_statistics,
         seed=seed,
         device=device,
+        report=report,
+        n_examples=examples,
     )
     if as_json:
         plain = {

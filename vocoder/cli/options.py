@@ -49,7 +49,8 @@ def test_images_option(command: Callable[..., Any]) -> Callable[..., Any]:
         "--data",
         group=FILES,
         type=PATH,
-        help="Read the test images from here; sets that come with a library or a package need no path.",
+        help="Read the test images from here; sets that come with a library or a package need no "
+        "path.",
     )(command)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 import torch
@@ -27,6 +27,7 @@ class BitsPerDim:
     importance_weighted: float  # the tighter bound of all draws together (Burda et al., 2016)
     n_images: int
     n_draws: int
+    by_image: Tensor = field(repr=False, compare=False)  # (N,) of each image, the mean of its draws
 
 
 def nats_to_bits(nats_per_dim: F, n_values: int) -> F:
@@ -87,6 +88,7 @@ def bits_per_dim(
         importance_weighted=bits(together).mean().item(),
         n_images=len(images),
         n_draws=n_draws,
+        by_image=of_images,
     )
 
 

@@ -18,7 +18,7 @@ from vocoder.data.images.description import shape_text
 from vocoder.data.images.sets import Images
 from vocoder.errors import VocoderError
 from vocoder.images.sampling import BATCH_SIZE, ImageModel
-from vocoder.judging.bits_per_dim import bits_per_dim, inversion_error
+from vocoder.judging.bits_per_dim import BitsPerDim, bits_per_dim, inversion_error
 from vocoder.judging.comparison import RECORDING
 from vocoder.judging.frechet import (
     Extractor,
@@ -31,6 +31,9 @@ from vocoder.judging.frechet import (
     read_statistics,
     write_statistics,
 )
+from vocoder.judging.report.document import report_file
+from vocoder.judging.report.image_findings import look
+from vocoder.judging.report.image_page import render_image_report
 from vocoder.voice.catalogue import voice_names
 
 log = logging.getLogger("vocoder")
@@ -51,12 +54,14 @@ def evaluate_images(
     seed: int = 0,
     batch_size: int = 100,
     device: str | None = None,
+    report: str | Path | None = None,
+    n_examples: int = 24,
 ) -> dict[str, Any]:
     """Score a model of images on test images; nothing else looks at them to judge it.
 
     Args:
         path: Path of a checkpoint or run folder.
-        data: Path of the images; None where they come with a library.
+        data: Path of the images; None where they come with a library or a package.
         n_images: How many test images, the first in order; None takes all.
         n_draws: How many times each image is dequantised.
         n_samples: How many samples the Fréchet distance compares with the images; None: as many as
@@ -69,46 +74,64 @@ def evaluate_images(
         seed: Seed of the noise.
         batch_size: Images scored at once.
         device: None is a GPU where there is one.
+        report: Path of an HTML page to write, to look at.
+        n_examples: Images on that page that cost most bits, and as many that cost least; 0 for
+            none.
 
     Returns:
         Figures by name, those of the likelihood with the shape of the images that they hold for.
 
     Raises:
-        VocoderError: The file is not of an image model, the images are not like its own, or what
-            the Fréchet distance needs is not there.
+        VocoderError: The file is not of an image model, the images are not like its own, what the
+            Fréchet distance needs is not there, or the report cannot be written there.
+        OSError: The report cannot be written.
     """
     for name, count in (("images", n_images), ("draws", n_draws), ("samples", n_samples)):
         if count is not None and count < 1:
             raise VocoderError(f"{name} {count}: must be at least 1")
+    if n_examples < 0:
+        raise VocoderError(f"examples {n_examples}: must be 0 or more")
     if str(path) in (RECORDING, *voice_names()) or not checkpoint.is_of_images(path):
         raise VocoderError(f"{path}: is a voice, not an image model; `vocoder evaluate` scores it")
-    model = ImageModel(path, device)
-    images = model.images.open(None if data is None else Path(data))
-    if model.images.fingerprint not in ("", images.fingerprint):
-        log.warning("%s: other images than those the model was trained on", data or images.name)
-    chosen = Images(images.test.array, images.test.rows[:n_images], images.test.side)
-    n_values = images.n_values
-    # Made before the scoring, which may take hours: a missing file is told at once.
-    distance: _Distance | None = None
-    if any(option is not None for option in (n_samples, extractor, statistics, save_statistics)):
-        features = (
-            RandomFeatures(model.device)
-            if extractor is None
-            else TorchScriptFeatures(extractor, model.device)
+    with report_file(report) as page:
+        model = ImageModel(path, device)
+        images = model.images.open(None if data is None else Path(data))
+        if model.images.fingerprint not in ("", images.fingerprint):
+            log.warning("%s: other images than those the model was trained on", data or images.name)
+        chosen = Images(images.test.array, images.test.rows[:n_images], images.test.side)
+        # Made before the scoring, which may take hours: a missing file is told at once.
+        distance = _distance(
+            chosen, model, n_samples, extractor=extractor, given=statistics, kept=save_statistics
         )
-        n_samples = len(chosen) if n_samples is None else n_samples
-        if n_samples < 2:
-            raise VocoderError(f"samples {n_samples}: a Fréchet distance needs at least 2")
-        real = _real_features(chosen, n_values, features, statistics, save_statistics)
-        distance = _Distance(real, features, n_samples)
-    score = bits_per_dim(
-        model.flow, chosen, n_values, n_draws=n_draws, seed=seed, batch_size=batch_size
-    )
-    some = noisy_images(chosen, range(min(_INVERTED_IMAGES, len(chosen))), n_values, seed=seed)
-    error = inversion_error(model.flow, some.to(model.device))
+        score = bits_per_dim(
+            model.flow, chosen, images.n_values, n_draws=n_draws, seed=seed, batch_size=batch_size
+        )
+        figures = _figures(model, chosen, score, seed)
+        if distance is not None:
+            figures |= distance.figures(model, seed)
+        if page is not None:
+            findings = look(
+                model,
+                str(path),
+                chosen,
+                figures,
+                score.by_image,
+                seed=seed,
+                n_examples=n_examples,
+            )
+            page.write_text(render_image_report(findings), encoding="utf-8")
+    return figures
+
+
+def _figures(model: ImageModel, images: Images, score: BitsPerDim, seed: int) -> dict[str, Any]:
+    """Return the figures of a likelihood, and how well the model inverts."""
+    some = range(min(_INVERTED_IMAGES, len(images)))
+    x = noisy_images(images, some, model.images.n_values, seed=seed)
+    error = inversion_error(model.flow, x.to(model.device))
     if not error <= LARGEST_INVERSION_ERROR:
         log.warning("the model does not invert well: images come back up to %.2g away", error)
-    size = shape_text(images.image_shape)
+    shape, unpadded = images.shape[1:], images.array.shape[1:]
+    size = shape_text(shape)
     figures: dict[str, Any] = {
         "data": str(model.images),
         "test images": score.n_images,
@@ -117,16 +140,12 @@ def evaluate_images(
         "standard error": score.standard_error,
         f"bits/dim at {size}, importance-weighted": score.importance_weighted,
     }
-    unpadded = chosen.array.shape[1:]
-    if unpadded != images.image_shape:
-        ratio = math.prod(images.image_shape) / math.prod(unpadded)
+    if unpadded != shape:
+        ratio = math.prod(shape) / math.prod(unpadded)
         figures[f"bits/dim at {size}, all bits counted to {shape_text(unpadded)}"] = (
             score.mean * ratio
         )
-    figures["inversion error"] = error
-    if distance is not None:
-        figures |= distance.figures(model, seed)
-    return figures
+    return figures | {"inversion error": error}
 
 
 @dataclass(frozen=True)
@@ -151,6 +170,30 @@ class _Distance:
             "non-finite samples, left out": len(samples) - len(finite),
             f"Fréchet distance ({self.features.name})": distance,
         }
+
+
+def _distance(
+    images: Images,
+    model: ImageModel,
+    n_samples: int | None,
+    *,
+    extractor: str | Path | None,
+    given: str | Path | None,
+    kept: str | Path | None,
+) -> _Distance | None:
+    """Return the Fréchet distance that was asked for, None if nothing asks for one."""
+    if all(option is None for option in (n_samples, extractor, given, kept)):
+        return None
+    features = (
+        RandomFeatures(model.device)
+        if extractor is None
+        else TorchScriptFeatures(extractor, model.device)
+    )
+    n_samples = len(images) if n_samples is None else n_samples
+    if n_samples < 2:
+        raise VocoderError(f"samples {n_samples}: a Fréchet distance needs at least 2")
+    real = _real_features(images, model.images.n_values, features, given, kept)
+    return _Distance(real, features, n_samples)
 
 
 def _real_features(

@@ -9,7 +9,7 @@ import importlib.util
 import math
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,11 +21,11 @@ from tqdm import tqdm
 from vocoder import checkpoint
 from vocoder.data.speech.corpus import Corpus, Utterance
 from vocoder.errors import VocoderError
-from vocoder.files.atomic import atomic_path
 from vocoder.judging import metrics
 from vocoder.judging.comparison import FIGURES, RECORDING, Comparison, VoiceScores
 from vocoder.judging.likelihood import clip_likelihood
 from vocoder.judging.report import Example, render_report
+from vocoder.judging.report.document import report_file
 from vocoder.mel.presets import MelPreset, preset_difference
 from vocoder.voice.catalogue import GRIFFIN_LIM, find_voice
 from vocoder.voice.flow import FlowVocoder
@@ -88,7 +88,7 @@ def compare(
         check_refine(refine)
     if n_examples < 0:
         raise VocoderError(f"n_examples {n_examples}: must be 0 or more")
-    with _page(report) as page:
+    with report_file(report) as page:
         corpus = Corpus.open(data)
         clips = corpus.utterances("test")[:n_clips]
         if not clips:
@@ -155,21 +155,6 @@ def _notes(
         if table.n_diverged
     ]
     return notes
-
-
-@contextlib.contextmanager
-def _page(report: str | Path | None) -> Iterator[Path | None]:
-    """Give a temporary file that becomes the report, so that a bad place is refused at once."""
-    if report is None:
-        yield None
-        return
-    report = Path(report)
-    if report.is_dir():
-        raise VocoderError(f"{report}: is a folder; name a file such as {report / 'report.html'}")
-    if not report.parent.is_dir():
-        raise VocoderError(f"{report}: there is no folder {report.parent}; make it first")
-    with atomic_path(report) as temporary:
-        yield temporary
 
 
 def _different_names(voices: str | Path | Sequence[str | Path]) -> list[str]:

@@ -1,17 +1,22 @@
-"""How the clips of each voice are spread: strips of dots as inline SVG."""
+"""Charts as inline SVG: strips of dots, a histogram, and curves of a training."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 
 import numpy as np
+import numpy.typing as npt
 
 from vocoder.judging.comparison import Comparison, Figure, format_summary
 
 _WIDTH, _MARGIN = 380, 10
 _ROW, _STRIP = 46, 22  # of a voice: its name and its strip
+_HEIGHT = 200  # of the area of a histogram or of curves
+_BESIDE = 30  # left of it, for numbers
+_N_BARS = 50
+_DASHES = ("", "5 3", "1 3")  # tell curves apart without colours
 
 
 def strip_chart(comparison: Comparison, figure: Figure) -> str:
@@ -67,6 +72,109 @@ def strip_chart(comparison: Comparison, figure: Figure) -> str:
         f'<svg role="img" aria-label="{label}" viewBox="0 0 {_WIDTH} {bottom + 22}">'
         f"{''.join(parts)}</svg>"
     )
+
+
+def histogram(values: npt.NDArray[np.float64], label: str) -> str:
+    """Return an SVG of how many of the values lie where; the tall line is their mean.
+
+    Args:
+        values: The values (N,); those that are not finite are left out, and the label tells so.
+        label: What is counted, for those who do not see the chart.
+    """
+    finite = values[np.isfinite(values)]
+    if not finite.size:
+        return f"<p>{escape(label)}: none is finite.</p>"
+    ticks = nice_ticks(float(finite.min()), float(finite.max()))
+    frame = _Frame((ticks[0], ticks[-1]), (0.0, 1.0))
+    counts, edges = np.histogram(finite, _N_BARS, (ticks[0], ticks[-1]))
+    bars = "".join(
+        f"M{frame.x(left)} {frame.y(0)}V{frame.y(count / counts.max())}H{frame.x(right)}"
+        f"V{frame.y(0)}z"
+        for count, left, right in zip(counts, edges[:-1], edges[1:], strict=True)
+        if count
+    )
+    mean = float(finite.mean())
+    parts = f'<path class="bars" d="{bars}"/><path class="mean" d="M{frame.x(mean)} 0V{_HEIGHT}"/>'
+    left_out = len(values) - len(finite)
+    told = f"{label}: {len(finite)} from {finite.min():.3f} to {finite.max():.3f}, mean {mean:.3f}"
+    return frame.svg(parts, ticks, (), told + (f"; {left_out} not finite" if left_out else ""))
+
+
+Curve = tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]
+
+
+def curve_chart(curves: Mapping[str, Curve], label: str) -> str:
+    """Return an SVG of curves that fall, cut off above what the second half of them all needs most.
+
+    The first steps of a training lie far above all that follow, which they would press flat.
+
+    Args:
+        curves: The places along and the values upwards of each curve, by its name.
+        label: What the curves show, for those who do not see the chart.
+    """
+    finite = {name: (x[np.isfinite(y)], y[np.isfinite(y)]) for name, (x, y) in curves.items()}
+    known = {name: curve for name, curve in finite.items() if len(curve[0])}
+    if not known:
+        return f"<p>{escape(label)}: none is finite.</p>"
+    last = max(float(x.max()) for x, _ in known.values())
+    low = min(float(y.min()) for _, y in known.values())
+    late = [y[x >= last / 10] for x, y in known.values()]
+    high = max((float(y.max()) for y in late if y.size), default=low)
+    across, upwards = nice_ticks(0.0, last), nice_ticks(low, high)
+    frame = _Frame((0.0, last), (upwards[0], upwards[-1]))
+    parts, told = [], []
+    for index, (name, (x, y)) in enumerate(known.items()):
+        points = " ".join(
+            f"{frame.x(a)},{frame.y(min(b, upwards[-1]))}" for a, b in zip(x, y, strict=True)
+        )
+        dashes = _DASHES[index % len(_DASHES)]
+        parts.append(f'<polyline class="curve" stroke-dasharray="{dashes}" points="{points}"/>')
+        top = 14 + 16 * index
+        parts.append(
+            f'<path class="curve" stroke-dasharray="{dashes}" d="M{_WIDTH - 120} {top - 4}h24"/>'
+            f'<text x="{_WIDTH - 90}" y="{top}">{escape(name)}</text>'
+        )
+        told.append(f"{name} ends at {y[-1]:.3f}")
+    inner = [tick for tick in across if tick <= last]
+    return frame.svg("".join(parts), inner, upwards, f"{label}; {'; '.join(told)}")
+
+
+class _Frame:
+    """The area of a chart with its axes.
+
+    Args:
+        across: Least and greatest value along.
+        upwards: Least and greatest value upwards.
+    """
+
+    def __init__(self, across: tuple[float, float], upwards: tuple[float, float]) -> None:
+        self.across, self.upwards = across, upwards
+
+    def x(self, value: float) -> str:
+        low, high = self.across
+        inner = _WIDTH - 2 * _MARGIN - _BESIDE
+        return f"{_MARGIN + _BESIDE + (value - low) / ((high - low) or 1.0) * inner:.1f}"
+
+    def y(self, value: float) -> str:
+        low, high = self.upwards
+        return f"{_HEIGHT - (value - low) / ((high - low) or 1.0) * (_HEIGHT - 8):.1f}"
+
+    def svg(self, parts: str, below: Sequence[float], beside: Sequence[float], label: str) -> str:
+        """Return the chart around its parts, with ticks below and beside it."""
+        ticks = "".join(
+            f'<path class="axis" d="M{self.x(tick)} {_HEIGHT}v4"/>'
+            f'<text class="tick" x="{self.x(tick)}" y="{_HEIGHT + 17}">{_number(tick)}</text>'
+            for tick in below
+        ) + "".join(
+            f'<path class="axis" d="M{_BESIDE + _MARGIN} {self.y(tick)}h-4"/>'
+            f'<text class="tick side" x="{_BESIDE + 2}" y="{self.y(tick)}">{_number(tick)}</text>'
+            for tick in beside
+        )
+        return (
+            f'<svg role="img" aria-label="{escape(label, quote=True)}" '
+            f'viewBox="0 0 {_WIDTH} {_HEIGHT + 22}">{parts}<path class="axis" '
+            f'd="M{_BESIDE + _MARGIN} {_HEIGHT}H{_WIDTH - _MARGIN}"/>{ticks}</svg>'
+        )
 
 
 def nice_ticks(low: float, high: float) -> Sequence[float]:

@@ -1,13 +1,7 @@
-"""The page: what a comparison found, for eye and ear.
-
-It loads nothing from elsewhere, and its policy forbids the browser to: sounds are WAV and pictures
-PNG, both as data URIs. Every text that comes from outside is escaped.
-"""
+"""The page of voices: what a comparison found, for eye and ear. Sounds are WAV, pictures PNG."""
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import io
 import math
 from collections.abc import Mapping, Sequence
@@ -18,13 +12,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from vocoder import __version__
 from vocoder.files.audio import write_wav
 from vocoder.judging.comparison import RECORDING, Comparison, Figure, VoiceScores, format_summary
 from vocoder.judging.report.charts import nice_ticks, strip_chart
+from vocoder.judging.report.document import base64_text, document
 from vocoder.judging.report.spectrogram import RANGE_DB, spectrogram_png
-
-_FOLDER = Path(__file__).parent
 
 
 @dataclass(frozen=True)
@@ -43,43 +35,20 @@ def render_report(comparison: Comparison, examples: Sequence[Example]) -> str:
         comparison: The figures to show.
         examples: the clips that get pictures and sound, in this order.
     """
-    style = (_FOLDER / "page.css").read_text(encoding="utf-8")
-    script = (_FOLDER / "page.js").read_text(encoding="utf-8")
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    policy = (
-        "default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'; "
-        f"script-src 'sha256-{digest}'"
-    )
-    clips = _clips(comparison, examples)
     names = ", ".join(voice.name for voice in comparison.voices)
-    return f"""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="{policy}">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<link rel="icon" href="data:,">
-<title>{escape(names)} on {escape(comparison.data)}</title>
-<style>
-{style}</style>
-</head>
-<body>
-<header>
-<h1>{"Voices compared" if len(comparison.voices) > 1 else "A voice judged"}</h1>
-<p>{escape(comparison.headline())}. Written by vocoder {__version__}.</p>
-<nav aria-label="Sections"><a href="#figures">Figures</a> <a href="#spread">Spread</a>
-<a href="#examples">Sound and pictures</a>{' <a href="#clips">All clips</a>' if clips else ""}</nav>
-</header>
-<main>
-{_figures(comparison)}
-{_spread(comparison)}
-{_examples(comparison, examples)}
-{clips}
-</main>
-<script>{script}</script>
-</body>
-</html>
-"""
+    sections = {
+        "figures": ("Figures", _figures(comparison)),
+        "spread": ("Spread", _spread(comparison)),
+        "examples": ("Sound and pictures", _examples(comparison, examples)),
+        "clips": ("All clips", _clips(comparison, examples)),
+    }
+    return document(
+        title=f"{names} on {comparison.data}",
+        heading="Voices compared" if len(comparison.voices) > 1 else "A voice judged",
+        about=comparison.headline(),
+        sections=sections,
+        script=(Path(__file__).parent / "page.js").read_text(encoding="utf-8"),
+    )
 
 
 def _figures(comparison: Comparison) -> str:
@@ -207,10 +176,10 @@ def _player(
 <figcaption><button type="button" hidden aria-pressed="false" aria-label="Play {title}"></button>
 <span><strong>{escape(name)}</strong> <small>{escape(caption)}</small></span></figcaption>
 <audio controls preload="metadata" aria-label="{title}"
- src="data:audio/wav;base64,{_base64(_wav(audio, rate))}"></audio>
+ src="data:audio/wav;base64,{base64_text(_wav(audio, rate))}"></audio>
 <div class="plot"><div class="y" aria-hidden="true">{beside}<b>kHz</b></div>
 <div class="picture"><img alt="Spectrogram of {title}, 0 to {top:g} kHz"
- src="data:image/png;base64,{_base64(picture)}"><i class="head" hidden></i></div>
+ src="data:image/png;base64,{base64_text(picture)}"><i class="head" hidden></i></div>
 <div class="x" aria-hidden="true">{below}<b>s</b></div></div>
 </figure>
 """
@@ -221,10 +190,6 @@ def _wav(audio: npt.NDArray[np.float64], rate: int) -> bytes:
     buffer = io.BytesIO()
     write_wav(buffer, audio, rate)
     return buffer.getvalue()
-
-
-def _base64(content: bytes) -> str:
-    return base64.b64encode(content).decode()
 
 
 def _clips(comparison: Comparison, examples: Sequence[Example]) -> str:

@@ -1,0 +1,57 @@
+"""What the folder of a run tells of its training: the lines of log.jsonl."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+
+@dataclass(frozen=True)
+class TrainingLog:
+    """The log of a run, as `vocoder train` writes it.
+
+    Attributes:
+        lines: What was logged, each with its optimiser step.
+    """
+
+    lines: tuple[dict[str, Any], ...]
+
+    @classmethod
+    def read(cls, run_dir: str | Path) -> TrainingLog:
+        """Read the log of a run's folder; a checkpoint file, or a folder without one, has no lines.
+
+        What cannot be read as a line, such as half of one that a killed run left, is passed over.
+        """
+        path = Path(run_dir) / "log.jsonl"
+        if not path.is_file():
+            return cls(())
+        lines = []
+        for text in path.read_text(encoding="utf-8").splitlines():
+            try:
+                line = json.loads(text)
+            except ValueError:
+                continue
+            if isinstance(line, dict) and isinstance(line.get("step"), int):
+                lines.append(line)
+        return cls(tuple(lines))
+
+    def series(self, name: str) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """Return the steps (n,) at which a figure was logged, and its values (n,)."""
+        found = [(line["step"], line[name]) for line in self.lines if name in line]
+        steps, values = np.array(found, np.float64).reshape(-1, 2).T
+        return steps, values
+
+    def seconds(self, images_per_line: int) -> float:
+        """Return how long an image model was trained, evaluations and checkpoints included.
+
+        Args:
+            images_per_line: Images of the steps from one log line to the next: those of a batch
+                times `train.log_every`.
+        """
+        _, speeds = self.series("train/images_per_second")
+        return float((images_per_line / speeds).sum())
