@@ -7,8 +7,10 @@ modules are imported before, so that a kill hits the work and not Python's start
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -18,6 +20,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+# What commands import while they work, and what takes longest of it.
+MODULES = (
+    *("librosa.filters", "onnxruntime", "soundfile", "torch.utils.tensorboard"),
+    *("vocoder.cli.corpora", "vocoder.data.speech.preprocess", "vocoder.export.voice_graph"),
+    *("vocoder.judging.images", "vocoder.judging.voices", "vocoder.synthesis.convert"),
+    *("vocoder.training.trainer",),
+)
 REPOSITORY = Path(__file__).parents[1]
 
 
@@ -46,19 +55,29 @@ class Forks:
         self.process.stdin.close()
         self.process.wait()
 
-    def run(self, *arguments: object, kill_after: float | None = None) -> dict[str, Any]:
+    def run(
+        self,
+        *arguments: object,
+        kill_after: float | None = None,
+        largest_file: int | None = None,
+    ) -> dict[str, Any]:
         """Run `vocoder ARGUMENTS…`.
 
         Args:
             arguments: The command line.
             kill_after: Seconds after which the run and its children get SIGKILL.
+            largest_file: Bytes that no file may grow beyond.
 
         Returns:
             `code`, negative for a signal, `seconds` and `err`, what it wrote on standard error.
         """
         assert self.process.stdin is not None
         assert self.process.stdout is not None
-        call = {"arguments": [*map(str, arguments)], "kill_after": kill_after}
+        call = {
+            "arguments": [*map(str, arguments)],
+            "kill_after": kill_after,
+            "largest_file": largest_file,
+        }
         self.process.stdin.write(json.dumps(call) + "\n")
         self.process.stdin.flush()
         return json.loads(self.process.stdout.readline())
@@ -66,19 +85,13 @@ class Forks:
 
 def serve() -> None:
     """Answer calls until there are no more."""
-    import soundfile  # noqa: F401
-    import torch
-    import torch.utils.tensorboard  # noqa: F401
+    for name in MODULES:
+        with contextlib.suppress(ImportError):
+            importlib.import_module(name)
+    from vocoder import checkpoint
+    from vocoder.voice.catalogue import find_voice
 
-    import vocoder.cli.corpora
-    import vocoder.data.speech.preprocess
-    import vocoder.export.voice_file
-    import vocoder.export.voice_graph
-    import vocoder.synthesis.convert
-    import vocoder.training.trainer  # noqa: F401
-
-    with contextlib.suppress(ImportError):
-        import onnxruntime  # noqa: F401
+    checkpoint.load(find_voice("espeak-small"))  # what torch imports when it makes a model
     for line in sys.stdin:
         print(json.dumps(fork(json.loads(line))), flush=True)
 
@@ -98,6 +111,9 @@ def fork(call: dict[str, Any]) -> dict[str, Any]:
         sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115
         sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115
         code = 1
+        if call["largest_file"] is not None:
+            limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (call["largest_file"], limits[1]))
         try:
             main(call["arguments"])
         except SystemExit as error:

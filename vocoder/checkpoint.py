@@ -9,7 +9,9 @@ averages); those under `training.` serve only to resume.
 from __future__ import annotations
 
 import json
+import os
 import platform
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,7 +25,7 @@ from torch import Tensor
 import vocoder
 from vocoder.config import ConfigError, from_dict, to_dict
 from vocoder.data.images.description import ImageDescription
-from vocoder.errors import VocoderError
+from vocoder.errors import VocoderError, reason
 from vocoder.files.atomic import atomic_path
 from vocoder.mel.presets import MelPreset
 from vocoder.models.families.filling import empty_model, fill
@@ -154,8 +156,16 @@ def save(
     with atomic_path(path) as temporary:
         try:
             safetensors.torch.save_file(whole, temporary, {_KEY: json.dumps(header)})
-        except safetensors.SafetensorError as error:  # how a full disk shows
-            raise OSError(f"{path}: cannot be written: {error}") from None
+        except safetensors.SafetensorError as error:
+            raise _write_error(error, path) from None
+
+
+def _write_error(error: Exception, path: str | Path) -> OSError:
+    """Return what safetensors tells in words, such as that the disk is full, as Python does."""
+    number = re.search(r"\b(?:os error|code:) (\d+)", str(error))
+    if number is None:
+        return OSError(f"{path}: cannot be written: {reason(error)}")
+    return OSError(int(number[1]), os.strerror(int(number[1])), str(path))
 
 
 def _describe(data: DataDescription) -> dict[str, Any]:

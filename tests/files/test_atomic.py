@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -44,6 +45,31 @@ def test_an_error_leaves_the_old_file_and_nothing_else(
 def test_a_missing_folder_is_an_os_error(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="absent"), atomic_path(tmp_path / "absent" / "a"):
         pytest.fail("the block must not run")
+
+
+def test_errors_name_the_file_and_not_its_hidden_twin(tmp_path: Path) -> None:
+    target = tmp_path / "a.bin"
+
+    def write(content: bytes) -> None:
+        with atomic_path(target) as temporary:
+            temporary.write_bytes(content)
+            temporary.unlink()  # so that what follows fails on the hidden name
+
+    with pytest.raises(FileNotFoundError) as caught:
+        write(b"x")
+    assert caught.value.filename == str(target)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10, limits[1]))
+    try:
+        with pytest.raises(OSError, match="File too large") as full:
+            write(bytes(100))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert full.value.filename == str(target)
+    with pytest.raises(FileNotFoundError) as absent, atomic_path(tmp_path / "absent" / "a"):
+        pytest.fail("the block must not run")
+    assert absent.value.filename == str(tmp_path / "absent" / "a")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_killed_process_leaves_the_old_file(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import subprocess
 import sys
@@ -101,6 +102,20 @@ def test_use_nests_and_gives_back(monkeypatch: pytest.MonkeyPatch) -> None:
         layer()
     monkeypatch.setenv(dispatch.ENVIRONMENT_VARIABLE, "")
     assert requested() == "auto"
+
+
+def test_use_as_a_statement_holds_until_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dispatch, "_requested", None)  # and put back after the test
+    use("reference")
+    gc.collect()
+    assert requested() == "reference"
+    with use("triton"):
+        use("cpu")
+        assert requested() == "cpu"
+    assert requested() == "reference"
+    with pytest.raises(VocoderError, match="tritn"):
+        use("tritn")
+    assert requested() == "reference"
 
 
 def test_unknown_names_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:

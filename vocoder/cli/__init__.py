@@ -34,6 +34,9 @@ _REMEDIES = {
     errno.EEXIST: "that is no folder: choose another name",
 }
 
+# Errors that only writing has.
+_OF_WRITING = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EPIPE}
+
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit: 0 well, 2 after an error of the caller's, 130 after Ctrl-C."""
@@ -72,7 +75,9 @@ def _fail(message: str) -> int:
 
 
 def _explain(error: OSError) -> str:
-    name = f"{os.fspath(error.filename)!s}: " if error.filename is not None else ""
+    name = "" if error.filename is None else f"{os.fspath(error.filename)!s}: "
+    if not name and error.errno in _OF_WRITING:  # whoever writes a file names it
+        name = "standard output: "
     remedy = _REMEDIES.get(error.errno or 0)
     return f"{name}{error.strerror or error}{f'; {remedy}' if remedy else ''}"
 

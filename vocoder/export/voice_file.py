@@ -114,11 +114,8 @@ def export_onnx(
             f"{path}: not written, since onnxruntime's audio differs from the voice's by "
             f"{difference:.2g} where the loudest sample is {peak:.2g}; {remedy}"
         )
-    try:
-        with atomic_path(path) as temporary:
-            onnx.save_model(model, temporary)
-    except OSError as error:  # which names a hidden file
-        raise OSError(error.errno, error.strerror, str(path)) from None
+    with atomic_path(path) as temporary:
+        onnx.save_model(model, temporary)
     return ExportReport(path, path.stat().st_size, difference, peak)
 
 

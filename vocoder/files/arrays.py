@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import os
 import zipfile
@@ -34,6 +35,16 @@ def load_npy(path: Path) -> npt.NDArray[Any]:
         array.close()
         raise VocoderError(f"{path}: an archive, and belongs in an .npz")
     return array
+
+
+def npy_header(array: npt.NDArray[Any]) -> bytes:
+    """Return what precedes the bytes of a contiguous array in an .npy file.
+
+    `numpy.save` would write both, but loses the reason on a full disk.
+    """
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, np.lib.format.header_data_from_array_1_0(array))
+    return header.getvalue()
 
 
 def load_npz(path: Path) -> dict[str, npt.NDArray[Any]]:

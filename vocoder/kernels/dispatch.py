@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
@@ -60,9 +60,11 @@ class Choice(Generic[Call]):
     refusals: Mapping[str, str]
 
 
-@contextmanager
-def use(name: str) -> Iterator[None]:
-    """Ask for a backend, inside the `with` block and in the whole process.
+def use(name: str) -> AbstractContextManager[object]:
+    """Ask for a backend from here on, in the whole process.
+
+    As a statement, `use("reference")`, it holds until another call. In a `with` block it holds
+    until the block ends, and what was asked for before holds again.
 
     Args:
         name: "reference", "cpu" or "triton", or "auto" for the fastest one that can run.
@@ -71,12 +73,16 @@ def use(name: str) -> Iterator[None]:
         VocoderError: There is no backend of that name. An op that the backend cannot compute raises
             BackendError when it is called.
     """
+    before = _requested
+    _request(check_name(name, "backend"))
+    end = ExitStack()  # a block runs what is left to it; a statement drops it
+    end.callback(_request, before)
+    return end
+
+
+def _request(name: str | None) -> None:
     global _requested
-    before, _requested = _requested, check_name(name, "backend")
-    try:
-        yield
-    finally:
-        _requested = before
+    _requested = name
 
 
 def requested() -> str:

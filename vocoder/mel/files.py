@@ -19,7 +19,7 @@ import numpy.typing as npt
 import torch
 
 from vocoder.errors import VocoderError
-from vocoder.files.arrays import read_array, read_npz
+from vocoder.files.arrays import npy_header, read_array, read_npz
 from vocoder.files.atomic import atomic_path
 from vocoder.files.text import read_text
 from vocoder.files.torch_files import read_torch_file
@@ -177,7 +177,8 @@ def write_mel(path: str | os.PathLike[str], mel: torch.Tensor, preset: MelPreset
     # Into an open file: to a name in capitals, numpy would add its own suffix.
     with atomic_path(path) as temporary, open(temporary, "wb") as file:
         if suffix == ".npy":
-            np.save(file, array.numpy())
+            file.write(npy_header(array.numpy()))
+            file.write(array.numpy().data)
         elif suffix == ".npz":
             np.savez(file, mel=array.numpy(), preset=np.array(stated))
         else:

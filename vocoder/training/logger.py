@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 
 from vocoder.files.atomic import atomic_path
+from vocoder.files.writing import append
+from vocoder.training.board import Board
 from vocoder.training.changes import Change
 
 _CHANGED = "changed"  # the key of a line that tells of settings
@@ -25,69 +27,60 @@ class RunLogger:
         run_dir: the run's folder.
         step: the step at which the run starts or goes on; what was logged of later steps is
             dropped, since they are done again.
-        enabled: whether this process writes; of several processes only one does.
+
+    Raises:
+        OSError: The log cannot be written; every method may raise it.
     """
 
-    def __init__(self, run_dir: Path, step: int, enabled: bool) -> None:
-        self.enabled = enabled
-        if not enabled:
-            return
-        from torch.utils.tensorboard import SummaryWriter
-
+    def __init__(self, run_dir: Path, step: int) -> None:
         self.path = run_dir / "log.jsonl"
         _drop_lines_after(self.path, step)
-        self.lines = self.path.open("a", encoding="utf-8")
-        self.board = SummaryWriter(str(run_dir / "tensorboard"), purge_step=step + 1)
+        self.lines = self.path.open("ab", buffering=0)
+        self.board = Board(run_dir / "tensorboard", step + 1)
 
     def scalars(self, step: int, values: dict[str, Any]) -> None:
         """Log numbers, or lists of numbers, of a step."""
-        if not self.enabled:
-            return
-        self.lines.write(json.dumps({"step": step, **values}) + "\n")
-        self.lines.flush()
+        self._line({"step": step, **values})
         for name, value in values.items():
             items = enumerate(value) if isinstance(value, list) else [("", value)]
             for index, item in items:
-                self.board.add_scalar(f"{name}/{index}" if index != "" else name, item, step)
+                self.board.scalar(step, f"{name}/{index}" if index != "" else name, item)
 
     def changes(self, step: int, changes: Sequence[Change]) -> None:
         """Log the settings that change from a step on."""
-        if not self.enabled or not changes:
+        if not changes:
             return
         changed = {change.key: [change.old, change.new] for change in changes}
-        self.lines.write(json.dumps({"step": step, _CHANGED: changed}) + "\n")
-        self.lines.flush()
-        self.board.add_text(_CHANGED, "; ".join(map(str, changes)), step)
+        self._line({"step": step, _CHANGED: changed})
+        self.board.text(step, _CHANGED, "; ".join(map(str, changes)))
 
     def audio(self, step: int, name: str, audio: Tensor, sample_rate: int) -> None:
         """Log a sound (N,)."""
-        if self.enabled:
-            self.board.add_audio(name, audio[None], step, sample_rate=sample_rate)
+        self.board.audio(step, name, audio, sample_rate)
 
     def picture(self, step: int, name: str, pixels: npt.NDArray[np.uint8]) -> None:
         """Log a picture (H, W, 3)."""
-        if self.enabled:
-            self.board.add_image(name, pixels, step, dataformats="HWC")
+        self.board.picture(step, name, pixels)
 
     def mels(self, step: int, name: str, recording: Tensor, voice: Tensor) -> None:
         """Log two mel-spectrograms (M, F) as one grey picture, the recording above the voice.
 
         The grey values of both are scaled to the range of the recording; low frequencies lie below.
         """
-        if not self.enabled:
-            return
         low, high = recording.aminmax()
         gap = high.expand_as(recording[:2])
         picture = torch.cat([recording.flip(0), gap, voice.flip(0)])
         picture = ((picture - low) / (high - low).clamp(min=1e-6)).clamp(0, 1)
         enlarged = picture.repeat_interleave(3, dim=0).repeat_interleave(3, dim=1)
-        self.board.add_image(name, enlarged[None].float(), step)
+        self.board.picture(step, name, enlarged.float())
 
     def close(self) -> None:
-        """Write what is still in memory."""
-        if self.enabled:
-            self.lines.close()
-            self.board.close()
+        """Close the files; nothing is left to be written."""
+        self.lines.close()
+        self.board.close()
+
+    def _line(self, values: dict[str, Any]) -> None:
+        append(self.lines, self.path, json.dumps(values).encode() + b"\n")
 
 
 def _drop_lines_after(path: Path, step: int) -> None:

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from vocoder.errors import VocoderError
+from vocoder.files.writing import naming
 from vocoder.training.notices import notice
 
 HEARTBEAT = 5.0  # seconds between two changes of the file's time
@@ -48,8 +49,7 @@ class RunLock:
             dead = seen_by_kernel and holder.get("machine") == _machine()
             if holder and not dead and _is_beating(path, holder):
                 raise _busy(folder, holder)
-            os.ftruncate(handle, 0)
-            os.pwrite(handle, json.dumps(_ourselves()).encode(), 0)
+            _write_holder(handle, path)
         except BaseException:
             os.close(handle)
             raise
@@ -121,6 +121,17 @@ def _busy(folder: Path, holder: dict[str, Any]) -> VocoderError:
 
 def _read_holder(handle: int) -> dict[str, Any]:
     return _parse(os.pread(handle, 4096, 0))
+
+
+def _write_holder(handle: int, path: Path) -> None:
+    """Name this process in the file that it has locked."""
+    os.ftruncate(handle, 0)
+    try:
+        with naming(path):
+            os.pwrite(handle, json.dumps(_ourselves()).encode(), 0)
+    except OSError:  # a full disk: nobody trains here, so no lock is to stay
+        path.unlink()
+        raise
 
 
 def _parse(content: bytes) -> dict[str, Any]:

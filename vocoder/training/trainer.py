@@ -60,6 +60,7 @@ class Trainer:
 
     Attributes:
         learner: The model with its averaged weights and optimiser.
+        logger: The log of the run, in the process that leads alone.
         best: The highest score so far; see `Score.value`.
         metrics: Figures of the latest evaluation.
         changes: What was changed of the recipe, and at which steps.
@@ -95,8 +96,7 @@ class Trainer:
             elif init_from is not None:
                 self._start_from(find_voice(str(init_from)))
             self._saved_step = -1 if newest is None else self.step
-            self.logger = self._open_log()
-            resources.enter_context(closing(self.logger))
+            self.group.from_leader(partial(self._open_log, resources))
             self._last_log = time.perf_counter(), self.step
             self._resources = resources.pop_all()
 
@@ -212,14 +212,12 @@ class Trainer:
             )
         self.learner.start_from(weights)
 
-    def _open_log(self) -> RunLogger:
+    def _open_log(self, resources: ExitStack) -> None:
         """Open the log and write the settings, the first things that a new run leaves."""
-        logger = RunLogger(self.run_dir, self.step, enabled=self.group.leads)
+        self.logger = resources.enter_context(closing(RunLogger(self.run_dir, self.step)))
         if self.step < self.config.steps:  # otherwise the run is over, and nothing changes any more
-            logger.changes(self.step, [c for c in self.changes if c.step == self.step])
-            if self.group.leads:
-                self.folder.write_recipe(self.recipe, self.changes)
-        return logger
+            self.logger.changes(self.step, [c for c in self.changes if c.step == self.step])
+            self.folder.write_recipe(self.recipe, self.changes)
 
     def _train(self, stop: Event) -> None:
         shows_bar = self.group.leads and sys.stderr.isatty()
@@ -262,11 +260,13 @@ class Trainer:
             f"{self.task.unit}_per_second": speed,
             "bad_steps": self.learner.bad_steps,
         }
-        if self.group.leads:
-            values |= self.task.step_metrics(self.learner.model, batch)
-            self.logger.scalars(self.step, {f"train/{name}": v for name, v in values.items()})
+        self.group.from_leader(partial(self._log_here, values, batch))
         shown = {name.replace("_per_", "/"): f"{value:.3f}" for name, value in figures.items()}
         return shown | {f"{self.task.unit}/s": f"{speed:.0f}"}
+
+    def _log_here(self, values: dict[str, Any], batch: tuple[Any, ...]) -> None:
+        values = values | self.task.step_metrics(self.learner.model, batch)
+        self.logger.scalars(self.step, {f"train/{name}": v for name, v in values.items()})
 
     def _tell(self, bar: tqdm[Any], figures: dict[str, str]) -> None:
         """Show figures on the progress bar, or as a line where there is no terminal."""

@@ -18,6 +18,7 @@ from typing import Any
 from vocoder.data.speech.corpus import MANIFEST, array_folders
 from vocoder.errors import VocoderError
 from vocoder.files.atomic import atomic_path
+from vocoder.files.writing import append
 
 JOURNAL = "journal.jsonl"
 
@@ -102,7 +103,7 @@ class Journal:
         """Keep only `records`, and give a function that adds one to the file at once."""
         self._rewrite(records)
         with open(self.path, "ab", buffering=0) as file:
-            yield lambda record: file.write(_line(vars(record)))
+            yield lambda record: append(file, self.path, _line(vars(record)))
 
     def _rewrite(self, records: Iterable[Record]) -> None:
         lines = [_line(self.settings), *(_line(vars(record)) for record in records)]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
-import io
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +18,8 @@ from vocoder.data.speech.journal import Record
 from vocoder.data.speech.reader import Clip
 from vocoder.data.speech.silence import silent_samples
 from vocoder.errors import VocoderError
+from vocoder.files.arrays import npy_header
+from vocoder.files.writing import naming
 from vocoder.mel.presets import MelPreset
 
 if TYPE_CHECKING:
@@ -165,17 +166,14 @@ def _write_array(path: Path, array: npt.NDArray[Any]) -> None:
     """Write a .npy file, or on an error nothing.
 
     Straight to its name, which a kill may leave half-written: the journal vouches for whole files,
-    the manifest for a whole corpus, and a rename would cost as much again as the file. Not by
-    np.save either, which loses the reason on a full disk.
+    the manifest for a whole corpus, and a rename would cost as much again as the file.
     """
     array = np.ascontiguousarray(array)
-    header = io.BytesIO()
-    np.lib.format.write_array_header_1_0(header, np.lib.format.header_data_from_array_1_0(array))
     try:
-        with open(path, "wb") as file:
-            file.write(header.getbuffer())
+        with naming(path), open(path, "wb") as file:
+            file.write(npy_header(array))
             file.write(array.data)
-    except OSError as error:
+    except OSError:
         with contextlib.suppress(OSError):
             path.unlink()
-        raise OSError(error.errno, error.strerror, str(path)) from None
+        raise
