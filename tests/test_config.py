@@ -79,6 +79,23 @@ def test_refusal_names_the_key(values: dict[str, Any], message: str) -> None:
     assert str(caught.value) == message
 
 
+@dataclass(frozen=True)
+class Strict:
+    """A class whose refusal does not know where its values stand."""
+
+    count: int = 1
+
+    def __post_init__(self) -> None:
+        if self.count < 0:
+            raise ConfigError("count must not be negative")
+
+
+def test_a_refusal_of_the_class_itself_names_the_place() -> None:
+    with pytest.raises(ConfigError) as caught:
+        from_dict(Strict, {"count": -1}, "manifest.json: preset")
+    assert str(caught.value) == "manifest.json: preset: count must not be negative"
+
+
 def test_what_is_missing_is_named() -> None:
     with pytest.raises(ConfigError, match=r"^place: lacks a, b, c and 1 more$"):
         from_dict(

@@ -60,8 +60,9 @@ def from_dict(cls: type[T], values: Mapping[str, Any], where: str = "") -> T:
         raise ConfigError(f"{where or cls.__name__}: lacks {', '.join(missing[:3])}{more}")
     try:
         return cls(**converted)
-    except ConfigError:
-        raise
+    except ConfigError as error:  # which knows the class, but not whose values they are
+        told = str(error)
+        raise ConfigError(told if told.startswith(where) else f"{where}: {told}") from None
     except (TypeError, ValueError) as error:
         raise ConfigError(f"{where or cls.__name__}: {error}") from None
 

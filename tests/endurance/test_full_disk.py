@@ -23,6 +23,8 @@ from writing_commands import NAMES, Command, writing_commands
 from vocoder import checkpoint
 
 FULL = int(os.environ.get("VOCODER_FULL_DISKS", 2))  # times that each command meets a full disk
+# A comparison takes seconds to begin, which the short form leaves out.
+FILLED = [name for name in NAMES if name != "compare" or FULL > 2]
 BYTES, FILES = 16 << 20, 1000  # what fits onto the disk
 REASONS = {
     "bytes": "No space left on device",
@@ -81,7 +83,7 @@ def kinds(tmp_path: Path) -> Iterator[tuple[str, ...]]:
 
 @pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="needs limits of POSIX")
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", FILLED)
 def test_a_full_disk_is_one_line_and_loses_nothing(forks, kinds, tmp_path, voice, name) -> None:
     if name == "export":
         pytest.importorskip("onnxruntime")

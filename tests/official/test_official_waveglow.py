@@ -372,7 +372,7 @@ def test_configs_that_do_not_fit(
     path, out = CHECKPOINTS / "waveglow-pickle-fused-legacy.pt", tmp_path / "out.safetensors"
     arguments = ("import", path, "--config", tmp_path / "config.json", "-o", out)
     result = run_here(capfdbinary, *arguments)
-    assert_one_error_line(result, message)
+    assert_one_error_line(result, tmp_path / "config.json", message)
     assert not out.exists()
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import torch
+from commands import assert_one_error_line
 from helpers import make_corpus, tiny_recipe
 
 from vocoder import checkpoint
@@ -21,6 +22,7 @@ from vocoder.data.speech.crops import Crops
 from vocoder.errors import VocoderError
 from vocoder.recipe import Recipe
 from vocoder.training import run_lock
+from vocoder.training.logger import RunLogger
 from vocoder.training.resume import recipe_to_resume
 from vocoder.training.run_lock import RunLock
 from vocoder.training.trainer import Trainer
@@ -149,6 +151,52 @@ def test_a_damaged_newest_checkpoint_falls_back(
     assert f"set aside as {newest.stem}.damaged" in told
     assert "going on from checkpoint-000000004.safetensors, the newest whole checkpoint" in told
     assert state_of(again) == whole, "the steps done again end in the same bits"
+
+
+def rewritten(path: Path, change: Callable[[dict[str, Any], dict[str, torch.Tensor]], Any]) -> None:
+    """Change the header and the tensors of a checkpoint."""
+    from safetensors.torch import load_file, save_file
+
+    tensors, header = load_file(path), checkpoint.read_header(path)
+    change(header, tensors)
+    save_file(tensors, path, {"vocoder": json.dumps(header)})
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda header, tensors: header["recipe"]["train"].update(keer_last=1), "keer_last"),
+        (lambda header, tensors: header.pop("recipe"), "holds no recipe"),
+        (lambda header, tensors: header["training"].pop("bad_steps"), "bad_steps"),
+        (lambda header, tensors: tensors.pop(weight_of(tensors)), "training state is damaged"),
+        (lambda header, tensors: tensors.pop(moment_of(tensors)), "some moments are missing"),
+        (lambda header, tensors: tensors.update(dict.fromkeys([moment_of(tensors)], torch.ones(2))),
+         "exp_avg has shape (2,)"),
+    ],
+)  # fmt: skip
+def test_damage_that_only_a_resume_meets_names_the_checkpoint(
+    run: Callable[..., Any], data: Path, tmp_path: Path, change: Any, words: str
+) -> None:
+    newest = Trainer(tiny_recipe(steps=2), data, tmp_path / "run").fit()
+    rewritten(newest, change)
+    result = run("train", "--resume", "--data", data, "--run-dir", tmp_path / "run")
+    assert_one_error_line(result, newest, words)
+
+
+def weight_of(tensors: dict[str, torch.Tensor]) -> str:
+    return next(name for name in tensors if name.startswith("training.weights."))
+
+
+def moment_of(tensors: dict[str, torch.Tensor]) -> str:
+    return next(name for name in tensors if name.endswith("exp_avg"))
+
+
+@pytest.mark.parametrize("damage", [b"\xff\xfe", b"[1, 2]", b'{"step": "x"}', b"{}", b"[" * 9999])
+def test_a_damaged_line_of_the_log_is_dropped(tmp_path: Path, damage: bytes) -> None:
+    lines = [b'{"step": 1, "lr": 0.1}', damage, b'{"step": 2, "lr": 0.2}', b'{"step": 3}']
+    (tmp_path / "log.jsonl").write_bytes(b"\n".join(lines))
+    RunLogger(tmp_path, 2).close()
+    assert (tmp_path / "log.jsonl").read_bytes().splitlines() == [lines[0], lines[2]]
 
 
 # ---- 4: one training at a time ----

@@ -82,7 +82,8 @@ def import_official_file(
         model = _build(family, state, config)
         data = family.data(config, model.config)
     except VocoderError as error:
-        raise VocoderError(f"{path}: {error}") from None
+        of_config = config_path is not None and str(error).startswith("official config")
+        raise VocoderError(f"{config_path if of_config else path}: {error}") from None
     steps = [saved.get(key, 0) for key in ("iteration", "global_step")] if _is_dict(saved) else [0]
     checkpoint.save(out, model, data, step=next((s for s in steps if type(s) is int and s), 0))
     return model

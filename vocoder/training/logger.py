@@ -88,15 +88,16 @@ def _drop_lines_after(path: Path, step: int) -> None:
 
     What was changed at `step` is dropped too: it is logged again if it still changes.
     """
-    if not path.is_file():
-        return
-    kept = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            values = json.loads(line)
-            if values["step"] < step + (_CHANGED not in values):
-                kept.append(line + "\n")
-        except ValueError:
-            continue
-    with atomic_path(path) as temporary:
-        temporary.write_text("".join(kept), encoding="utf-8")
+    if path.is_file():
+        kept = [line + b"\n" for line in path.read_bytes().splitlines() if _is_before(line, step)]
+        with atomic_path(path) as temporary:
+            temporary.write_bytes(b"".join(kept))
+
+
+def _is_before(line: bytes, step: int) -> bool:
+    """Tell whether a line is one of ours and of a step that is not done again."""
+    try:
+        values = json.loads(line)
+        return bool(values["step"] < step + (_CHANGED not in values))
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return False

@@ -29,11 +29,22 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
 
 
 def load_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """Restore what `optimizer_tensors` gave; rate and weight decay stay those of `optimizer`."""
+    """Restore what `optimizer_tensors` gave; rate and weight decay stay those of `optimizer`.
+
+    Raises:
+        ValueError: The tensors are not those of such an optimiser.
+    """
     state: dict[int, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
         index, key = name.split(".")
         state.setdefault(int(index), {})[key] = tensor
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    for i, moments in state.items():
+        for key, tensor in moments.items():
+            if tensor.ndim and tensor.shape != parameters[i].shape:
+                raise ValueError(f"{i}.{key} has shape {tuple(tensor.shape)}")
+    if len({tuple(sorted(moments)) for moments in state.values()}) > 1:
+        raise ValueError("some moments are missing")
     groups = optimizer.state_dict()["param_groups"]
     optimizer.load_state_dict({"state": state, "param_groups": groups})
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Sequence
+from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from vocoder import checkpoint
 from vocoder.config import ConfigError
@@ -35,7 +36,7 @@ def recipe_to_resume(
             raise ConfigError(f"{run_dir}: holds no run to go on with; name a recipe to start one")
         return load_recipe(name_or_path, overrides)
     header = checkpoint.read_header(newest)
-    own = Recipe.from_dict(header["recipe"])
+    own = recipe_of(header.get("recipe"), newest)
     asked = {key: value for key, _, value in (text.partition("=") for text in overrides)}
     if name_or_path is not None:
         _compare(own, load_recipe(name_or_path), run_dir, asked)
@@ -45,6 +46,22 @@ def recipe_to_resume(
     wanted = override_recipe(own, overrides)
     changes_between(own, wanted, header["step"], run_dir)
     return wanted
+
+
+def recipe_of(stored: Mapping[str, Any] | None, path: Path) -> Recipe:
+    """Return the recipe that a checkpoint holds.
+
+    Args:
+        stored: What stands in its header.
+        path: Path of the checkpoint, which errors name.
+
+    Raises:
+        VocoderError: It is none that this version knows.
+    """
+    try:
+        return Recipe.from_dict(stored or {})
+    except ConfigError as error:
+        raise VocoderError(f"{path}: holds no recipe to go on by ({error})") from None
 
 
 def _compare(own: Recipe, named: Recipe, run_dir: Path, asked: Container[str]) -> None:

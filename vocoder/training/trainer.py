@@ -20,9 +20,10 @@ from tqdm import tqdm
 
 from vocoder import checkpoint
 from vocoder.checkpoint import TrainingState
-from vocoder.errors import VocoderError
+from vocoder.device import lacks_memory
+from vocoder.errors import VocoderError, reason
 from vocoder.models.families.filling import check_tensors
-from vocoder.recipe import ImageRecipe, Recipe, VoiceRecipe
+from vocoder.recipe import ImageRecipe, VoiceRecipe
 from vocoder.training.changes import Change, changes_between
 from vocoder.training.distributed import processes
 from vocoder.training.images import ImageTask
@@ -31,6 +32,7 @@ from vocoder.training.logger import RunLogger
 from vocoder.training.memory import enough_memory
 from vocoder.training.notices import notice
 from vocoder.training.optim import learning_rate
+from vocoder.training.resume import recipe_of
 from vocoder.training.run_folder import RunFolder
 from vocoder.training.stopping import stop_requests
 from vocoder.training.task import Task
@@ -187,9 +189,17 @@ class Trainer:
                 f"{path}: was trained on other data ({state.values.get('data')}, now "
                 f"{self.task.facts}); use --init-from in a new folder"
             )
-        before = Recipe.from_dict(saved.recipe or {})
+        before = recipe_of(saved.recipe, path)
         new = changes_between(before, self.recipe, saved.step, self.run_dir)
-        self.load_state_dict(state, saved.model.state_dict())
+        try:
+            self.load_state_dict(state, saved.model.state_dict())
+        except (LookupError, TypeError, AttributeError, ValueError, RuntimeError) as error:
+            if lacks_memory(error):
+                raise
+            raise VocoderError(
+                f"{path}: its training state is damaged ({reason(error)}); remove the file to go "
+                "on from an older one"
+            ) from None
         self.learner.step = saved.step
         if {change.key for change in new} & {"train.eval_clips", "train.eval_images"}:
             self.best = None  # scores on other examples do not compare

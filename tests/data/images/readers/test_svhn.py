@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from image_sets import TEST, TRAIN, check, refuse
 
 
@@ -26,3 +27,15 @@ def test_svhn(tmp_path):
     refuse("svhn", tmp_path, "is nothing")
     path.unlink()
     refuse("svhn", tmp_path, "test_32x32.mat: no such file")
+
+
+@pytest.mark.parametrize("error", [IndexError("out of range"), KeyError("x"), MemoryError()])
+def test_whatever_scipy_raises_names_the_file(tmp_path, monkeypatch, error):
+    import scipy.io
+
+    def fail(*arguments, **settings):
+        raise error
+
+    (tmp_path / "train_32x32.mat").write_bytes(b"MATLAB")
+    monkeypatch.setattr(scipy.io, "loadmat", fail)
+    refuse("svhn", tmp_path, "train_32x32.mat: not a readable MATLAB file")
