@@ -54,8 +54,7 @@ recipe = load_recipe("tiny/sourceflow")
 model = find_model(recipe.model)[0](recipe.config)
 mel = MelSpectrogram(recipe.preset)(0.1 * torch.randn(1, 4096))
 cond = model.condition(mel)
-z, logdet = model(0.1 * torch.randn(1, 2048), cond, 256)
-(-logdet.sum() + sum(model.auxiliary_loss(cond).values())).backward()
+sum(model.losses(0.1 * torch.randn(1, 2048), cond, 256).values()).backward()
 FlowVocoder(model, recipe.preset, device="cpu").synthesize(mel, [mel.shape[2]])
 """
 

@@ -101,6 +101,8 @@ OPTIONS = [
     {"transform": "spline"},
     {"lookahead_frames": 2},
     {"n_layers_per_cycle": 2},
+    {"voiced_noise": 1.0},
+    {"voiced_noise": 0.01},
 ]
 
 
@@ -122,6 +124,45 @@ def test_all_options_of_nanoflow_keep_the_laws(options: dict[str, Any]) -> None:
 
 
 @torch.no_grad()
+def test_the_pulses_change_nothing_where_all_noise_is_kept() -> None:
+    """So the likelihood of recordings, and the flow's training, know nothing of the shapes."""
+    whole = model_for(PRESETS["tacotron2-22k"], voiced_noise=1.0)
+    other = model_for(PRESETS["tacotron2-22k"], voiced_noise=1.0)
+    for parameter in other.pulse_shape.parameters():
+        parameter.mul_(100)
+    x = 0.1 * torch.randn(1, 4 * 256, dtype=torch.float64)
+    cond = whole.condition(-6 + 3 * torch.rand(1, 80, 4, dtype=torch.float64))
+    for ours, theirs in zip(whole(x, cond), other(x, cond), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+def test_the_shapes_learn_the_pulses_that_speech_has() -> None:
+    """Their loss falls by what speech has in common from pulse to pulse, and moves nothing else."""
+    preset = PRESETS["speecht5-16k"]
+    model = model_for(preset, shape_channels=16, voiced_noise=1.0).requires_grad_(False)
+    model.pulse_shape.requires_grad_(True)
+    audio = made_up_speech(preset.sample_rate)
+    audio = audio[: len(audio) // 256 * 256][None]
+    mel = MelSpectrogram(preset)(audio.float()).double()[..., : audio.shape[1] // 256]
+    cond = model.condition(mel, f0=torch.full_like(mel[:, 0], 140.0))
+    optimizer = torch.optim.Adam(model.pulse_shape.parameters(), lr=1e-2)
+    losses = []
+    for _ in range(30):
+        optimizer.zero_grad()
+        loss = model.losses(audio, cond)["shape"]
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.95 * losses[0]
+
+
+@pytest.mark.parametrize("share", [0.0, -1.0, 1.5, float("nan")])
+def test_a_share_of_noise_that_is_none_is_refused(share: float) -> None:
+    with pytest.raises(ValueError, match="voiced_noise must lie above 0 and be at most 1"):
+        config_for(PRESETS["tacotron2-22k"], voiced_noise=share)
+
+
+@torch.no_grad()
 def test_a_crop_with_its_history_is_whitened_as_in_the_whole() -> None:
     model = model_for(PRESETS["tacotron2-22k"], order=128)
     x = 0.1 * torch.randn(1, 12 * 256, dtype=torch.float64)
@@ -134,12 +175,13 @@ def test_a_crop_with_its_history_is_whitened_as_in_the_whole() -> None:
 
 @torch.no_grad()
 def test_long_audio_is_filtered_as_if_all_filters_were_made_at_once() -> None:
-    model = model_for(PRESETS["tacotron2-22k"])
+    model = model_for(PRESETS["tacotron2-22k"], voiced_noise=1.0)
     excitation = torch.randn(2, 200 * 256, dtype=torch.float64)
     mel = -6 + 3 * torch.rand(2, 80, 200, dtype=torch.float64)
     filters = model.filters(mel, 0, 200 * 256, torch.float64)
     expected = model.whitening.inverse(excitation, filters)
-    torch.testing.assert_close(model.filter(excitation, mel), expected, atol=1e-9, rtol=1e-9)
+    audio = model.filter(excitation, model.condition(mel))
+    torch.testing.assert_close(audio, expected, atol=1e-9, rtol=1e-9)
 
 
 def hostile_mels(preset: MelPreset, n_frames: int = 24) -> dict[str, Tensor]:
@@ -169,14 +211,15 @@ def test_hostile_mels_give_sound_as_loud_as_they_say_and_no_burst(kind: str, ord
     preset = PRESETS["tacotron2-22k"]
     model = model_for(preset, order=order)
     mel = hostile_mels(preset)[kind].double()
-    assert model.condition(mel).isfinite().all()
+    cond = model.condition(mel)
+    assert cond.isfinite().all()
     excitation = torch.randn(1, 24 * 256, dtype=torch.float64) / 8
-    audio = model.filter(excitation, mel)
+    audio = model.filter(excitation, cond)
     assert audio.isfinite().all()
     power = autocorrelation(mel, preset, 0).max()
     assert audio.square().mean().sqrt() <= 1.5 * power.sqrt()
     assert audio.abs().max() <= 8 * power.sqrt()
-    back = model.filter(excitation.float(), mel.float())
+    back = model.filter(excitation.float(), cond.float())
     assert (back - audio).abs().max() <= 1e-3 * power.sqrt()  # float32 is as good
 
 
@@ -196,7 +239,7 @@ def test_a_given_pitch_takes_the_place_of_the_mels() -> None:
     model = model_for(PRESETS["tacotron2-22k"])
     mel = torch.full((1, 80, 40), -4.0, dtype=torch.float64)
     f0 = torch.full((1, 40), 147.0, dtype=torch.float64)
-    frequency = model.condition(mel, f0=f0)[:, 80 + 256 :]
+    frequency = model.condition(mel, f0=f0)[:, 80 + 256 : -1]
     assert torch.allclose(frequency * 22050, torch.tensor(147.0, dtype=torch.float64))
 
 

@@ -11,10 +11,11 @@ from vocoder.nets.pulses import (
     N_FEATURES,
     Pulses,
     pack_pulses,
+    packed_channels,
     pulse_features,
     pulses_of_epochs,
     pulses_of_pitch,
-    unpack_pulses,
+    unpack,
 )
 
 RATE, HOP = 16_000, 64
@@ -78,10 +79,16 @@ def test_pieces_that_carry_their_phase_are_the_whole() -> None:
 
 def test_packing_loses_nothing() -> None:
     pulses = pulses_of_pitch(torch.rand(3, 5) * 100 + 100, RATE, HOP, centre=0)
-    packed = pack_pulses(pulses, HOP)
-    assert packed.shape == (3, 2 * HOP, 5)
-    for ours, theirs in zip(unpack_pulses(packed), pulses, strict=True):
-        torch.testing.assert_close(ours, theirs.float())
+    mel = torch.randn(3, 7, 5)
+    packed = torch.cat([mel, pack_pulses(pulses, HOP, 0.25)], dim=1)
+    assert packed.shape == (3, 7 + packed_channels(HOP), 5)
+    for offset, n_samples in ((0, 5 * HOP), (HOP, HOP), (HOP - 1, 2 * HOP)):
+        told = unpack(packed, 7, offset, n_samples)
+        assert torch.equal(told.mel, mel)
+        assert (told.noise == 0.25).all()
+        assert told.noise.shape == (3, n_samples)
+        for ours, theirs in zip(told.pulses, pulses, strict=True):
+            torch.testing.assert_close(ours, theirs[:, offset : offset + n_samples].float())
 
 
 def test_features_are_finite_and_say_nothing_where_there_is_no_voice() -> None:

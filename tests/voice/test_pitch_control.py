@@ -14,7 +14,7 @@ from vocoder import checkpoint
 from vocoder.errors import VocoderError
 from vocoder.mel.presets import get_preset
 from vocoder.models.sourceflow import SourceFlow, SourceFlowConfig
-from vocoder.nets.pulses import unpack_pulses
+from vocoder.nets.pulses import unpack
 from vocoder.voice.flow import FlowVocoder
 from vocoder.voice.griffin_lim import GriffinLimVocoder
 
@@ -54,7 +54,7 @@ def test_the_renderer_is_told_the_pitch_that_was_given(
     render = speaker.renderer.render
 
     def listen(z: torch.Tensor, cond: torch.Tensor, frames: Any) -> torch.Tensor:
-        told.append(unpack_pulses(cond[:, 80:]).frequency * 22050)
+        told.append(unpack(cond, 80, 0, cond.shape[-1] * 256).pulses.frequency * 22050)
         return render(z, cond, frames)
 
     monkeypatch.setattr(speaker.renderer, "render", listen)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import cast
+from typing import NamedTuple, cast
 
 import numpy as np
 from torch import nn
@@ -13,6 +13,20 @@ from vocoder.export.frames import between_frames, clamp_frames
 from vocoder.export.graph import DOUBLE, FLOAT, INT, Graph
 from vocoder.nets.pitch import N_BINS, NEAR, WIDTH, PitchNet
 from vocoder.nets.pulses import HARMONICS, MIDDLE, SLOPES, WIDTHS
+
+
+class PlacedPulses(NamedTuple):
+    """The place of each sample in the period of the voice, as values (N, T · hop) of a graph.
+
+    Attributes:
+        phase: What has passed of the period, 0 to 1; it means nothing where there is no voice.
+        pitch: Periods per second, likewise.
+        heard: 1 where there is a voice, 0 elsewhere.
+    """
+
+    phase: str
+    pitch: str
+    heard: str
 
 
 def find_pitch(graph: Graph, spectrum: str, net: PitchNet) -> tuple[str, str]:
@@ -28,8 +42,8 @@ def find_pitch(graph: Graph, spectrum: str, net: PitchNet) -> tuple[str, str]:
     """
     x = graph.op("Mul", spectrum, graph.constant(0.25))
     for layer in cast(Sequence[nn.Conv1d], net.layers):
-        x = graph.op("Relu", _convolve(graph, x, layer, WIDTH // 2))
-    logits = _convolve(graph, x, net.head, 0)
+        x = graph.op("Relu", convolve(graph, x, layer, WIDTH // 2))
+    logits = convolve(graph, x, net.head, 0)
     odds, voice = graph.ops(
         "Split", logits, graph.ints(N_BINS, 1), n_outputs=2, axis=1
     )  # (N, 240, T), (N, 1, T)
@@ -48,8 +62,10 @@ def find_pitch(graph: Graph, spectrum: str, net: PitchNet) -> tuple[str, str]:
 
 def pulse_features(
     graph: Graph, log_f0: str, voiced: str, *, sample_rate: int, hop_length: int, centre: int
-) -> str:
+) -> tuple[str, PlacedPulses]:
     """Return `pulse_features` of `pulses_of_pitch` (see `nets.pulses`), (N, 16, T · hop).
+
+    What they are made of comes with them.
 
     Args:
         graph: The graph to add to.
@@ -101,10 +117,11 @@ def pulse_features(
         graph.op("Unsqueeze", graph.op("Mul", feature, heard), graph.ints(1))
         for feature in features
     ]
-    return graph.op("Concat", *told, axis=1)
+    return graph.op("Concat", *told, axis=1), PlacedPulses(phase, pitch, heard)
 
 
-def _convolve(graph: Graph, x: str, layer: nn.Conv1d, padding: int) -> str:
+def convolve(graph: Graph, x: str, layer: nn.Conv1d, padding: int) -> str:
+    """Return a convolution over time, with so many zeros on each side."""
     assert layer.bias is not None
     kernel, bias = graph.constant(layer.weight), graph.constant(layer.bias)
     return graph.op("Conv", x, kernel, bias, pads=[padding, padding])

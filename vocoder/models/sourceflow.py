@@ -3,6 +3,11 @@
 What a mel says of a voice need not be learnt. Its envelope and its gain leave the sound by linear
 prediction (`flows/linear_prediction.py`), an exact flow step whose filters come from the mel alone.
 Its pitch tells the NanoFlow behind where in each period a sample lies (`nets/pulses.py`).
+
+Between the two a step brings the voice nearer to what is likeliest. The mel tells the shape that
+the pulses have on the whole (`nets/pulse_shape.py`), and voiced speech keeps a share w of what a
+sample has beside it: e = w e' + (1 − w) shape. It is exact for every w above 0, and no step at all
+for w = 1, with which the model is trained and scored.
 """
 
 from __future__ import annotations
@@ -24,17 +29,20 @@ from vocoder.flows.linear_prediction import (
 from vocoder.flows.reshape import unfold_rows
 from vocoder.mel.envelope import autocorrelation, frame_centre, log_amplitude
 from vocoder.mel.presets import TACOTRON2, MelPreset, preset_difference
-from vocoder.models.families.flow import standard_normal_log_prob
+from vocoder.models.families.flow import nats_per_dim, standard_normal_log_prob
 from vocoder.models.families.sizes import check_sizes
 from vocoder.models.families.voice import PitchedVoice
 from vocoder.models.nanoflow import NanoFlow, NanoFlowConfig
 from vocoder.nets.pitch import PitchNet
+from vocoder.nets.pulse_shape import PulseShape, place_shapes
 from vocoder.nets.pulses import (
     N_FEATURES,
+    Told,
     pack_pulses,
+    packed_channels,
     pulse_features,
     pulses_of_pitch,
-    unpack_pulses,
+    unpack,
 )
 from vocoder.registry import register_model
 
@@ -45,6 +53,8 @@ SCALE = 8.0  # deviations of the excitation that make full scale, for the NanoFl
 _LONGEST_BLOCK = 32  # samples that have one filter; 64 cost 0.01 nats a sample, 16 gain nothing
 _FRAMES_AT_ONCE = 64  # whose filters are made together in the inverse, which bounds its memory
 _PITCH_WEIGHT = 0.02  # of the pitch's nats per frame, beside nats per sample
+_SHAPE_WEIGHT = 0.02  # of the squared error of the pulses, likewise
+_LOUDEST = 6.0  # deviations that the pulses are held to in training, so that no click rules them
 
 
 @dataclass(frozen=True)
@@ -56,6 +66,8 @@ class SourceFlowConfig(NanoFlowConfig):
     f_min: float = 55.0  # Hz, the lowest pitch
     f_max: float = 420.0  # Hz, the highest pitch
     pitch_channels: int = 128  # of the net that reads the pitch off the mel
+    shape_channels: int = 160  # of the net that reads the shape of the pulses off the mel
+    voiced_noise: float = 0.2  # share of its noise that voiced speech keeps when it is spoken
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -70,7 +82,11 @@ class SourceFlowConfig(NanoFlowConfig):
                 f"f_min and f_max must rise, and lie between 10 Hz and an eighth of the sample "
                 f"rate, {limit:g} Hz; got {self.f_min:g} and {self.f_max:g}"
             )
-        check_sizes(self, "pitch_channels")
+        check_sizes(self, "pitch_channels", "shape_channels")
+        if not 0 < self.voiced_noise <= 1:
+            raise ValueError(
+                f"voiced_noise must lie above 0 and be at most 1; got {self.voiced_noise:g}"
+            )
 
     @property
     def block_length(self) -> int:
@@ -85,8 +101,8 @@ class SourceFlowConfig(NanoFlowConfig):
 
     @property
     def frame_channels(self) -> int:
-        """Channels of a frame: the mel bands, and the pulses of its samples."""
-        return self.n_mels + 2 * self.hop_length
+        """Channels of a frame: the mel bands, the pulses of its samples, the share of noise."""
+        return self.n_mels + packed_channels(self.hop_length)
 
     @property
     def sample_channels(self) -> int:
@@ -129,13 +145,10 @@ class Excitation(NanoFlow):
         self, mel: Tensor, n_samples: int, offset: int = 0, lengths: Tensor | None = None
     ) -> Tensor:
         """Return the upsampled mel and the features of the pulses, (B, M + 16, n_samples)."""
-        mel, packed = mel.split([self.n_mels, 2 * self.hop_length], dim=1)
-        own = slice(offset // self.hop_length, -(-(offset + n_samples) // self.hop_length))
-        pulses = unpack_pulses(packed[..., own])
-        features = pulse_features(pulses, self.config.preset.sample_rate)
-        start = offset - own.start * self.hop_length
-        spectrum = super().upsampled(mel, n_samples, offset, lengths)
-        return torch.cat([spectrum, features[..., start : start + n_samples]], dim=1)
+        told = unpack(mel, self.n_mels, offset, n_samples)
+        features = pulse_features(told.pulses, self.config.preset.sample_rate)
+        spectrum = super().upsampled(told.mel, n_samples, offset, lengths)
+        return torch.cat([spectrum, features], dim=1)
 
 
 @register_model("sourceflow", SourceFlowConfig)
@@ -149,6 +162,8 @@ class SourceFlow(PitchedVoice):
         self.whitening = LinearPrediction()
         self.excitation = Excitation(config)
         self.pitch = PitchNet(config.n_mels, config.pitch_channels, config.f_min, config.f_max)
+        reach = math.ceil(config.preset.sample_rate / config.f_min / 2)  # half the longest period
+        self.pulse_shape = PulseShape(config.n_mels, config.shape_channels, reach)
 
     @property
     def tone_period(self) -> int:
@@ -159,7 +174,7 @@ class SourceFlow(PitchedVoice):
     def condition(
         self, mel: Tensor, lengths: Tensor | None = None, f0: Tensor | None = None
     ) -> Tensor:
-        """Return mels with the pulses of their pitch, (B, M + 2 · hop, F).
+        """Return mels with the pulses of their pitch, (B, M + 2 · hop + 1, F).
 
         Args:
             mel: Mels (B, M, F).
@@ -173,7 +188,8 @@ class SourceFlow(PitchedVoice):
         pulses = pulses_of_pitch(
             f0.to(mel.dtype), preset.sample_rate, self.hop_length, frame_centre(preset)
         )
-        return torch.cat([mel, pack_pulses(pulses, self.hop_length)], dim=1)
+        packed = pack_pulses(pulses, self.hop_length, self.config.voiced_noise)
+        return torch.cat([mel, packed], dim=1)
 
     @torch.no_grad()
     def find_pitch(self, mel: Tensor, lengths: Tensor | None = None) -> Tensor:
@@ -181,14 +197,41 @@ class SourceFlow(PitchedVoice):
         dtype = self.pitch.head.weight.dtype
         return self.pitch(log_amplitude(mel, self.config.preset).to(dtype), lengths)
 
-    def auxiliary_loss(self, cond: Tensor) -> dict[str, Tensor]:
-        """Return the loss of the pitch that is read off the mel, weighted."""
+    def losses(
+        self, x: Tensor, cond: Tensor, offset: int = 0, history: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        """Return the loss of the flow, of the pitch and of the shapes; see `VoiceModel.losses`."""
+        z, log_derivatives, excitation = self.trace(x, cond, offset, history)
+        logdet = torch.stack([d.sum(dim=1) for d in log_derivatives]).sum(dim=0)
+        told, preset = unpack(cond, self.n_mels, offset, x.shape[1]), self.config.preset
+        centres = cond[:, self.n_mels + self.hop_length + frame_centre(preset) % self.hop_length]
+        spectrum = log_amplitude(told.mel, preset).to(self.pitch.head.weight.dtype)
+        pitch = self.pitch.loss(spectrum, centres * preset.sample_rate)
+        heard = (SCALE * excitation.detach()).clamp(-_LOUDEST, _LOUDEST)
+        missed = (self.shapes(told, offset) - heard) * (told.pulses.frequency > 0)
+        return {
+            "nll": nats_per_dim(z, logdet),
+            "pitch": _PITCH_WEIGHT * pitch,
+            "shape": _SHAPE_WEIGHT * missed.square().mean(),
+        }
+
+    def shapes(self, told: Told, offset: int) -> Tensor:
+        """Return the excitation (B, N) that is likeliest, at unit deviation; see `likeliest`."""
         preset = self.config.preset
-        mel, packed = cond.split([self.n_mels, 2 * self.hop_length], dim=1)
-        centres = packed[:, self.hop_length + frame_centre(preset) % self.hop_length]
-        spectrum = log_amplitude(mel, preset).to(self.pitch.head.weight.dtype)
-        loss = self.pitch.loss(spectrum, centres * preset.sample_rate)
-        return {"pitch": _PITCH_WEIGHT * loss}
+        spectrum = log_amplitude(told.mel, preset).to(self.pulse_shape.head.weight.dtype)
+        shapes = self.pulse_shape(spectrum)
+        return place_shapes(shapes, told.pulses, self.hop_length, frame_centre(preset), offset)
+
+    @torch.no_grad()
+    def likeliest(self, told: Told, offset: int) -> tuple[Tensor, Tensor]:
+        """Return the step to what is likeliest: the shift (B, N) and the share of the rest (B, N).
+
+        Args:
+            told: What the model is told of the samples.
+            offset: Samples from the start of the first frame to the first of them.
+        """
+        share = torch.where(told.pulses.frequency > 0, told.noise, 1.0)
+        return (1 - share) * self.shapes(told, offset).to(share) / SCALE, share
 
     def forward(
         self, x: Tensor, cond: Tensor, offset: int = 0, history: Tensor | None = None
@@ -213,8 +256,9 @@ class SourceFlow(PitchedVoice):
         past = x if history is None else torch.cat([history, x], dim=1)
         excitation, _ = self.whitening(past, filters)
         excitation = excitation[:, n_before:]
-        gains = -filters.gains.log()[:, n_before:]
-        z, rows = self.excitation.trace(excitation, cond, offset)
+        shift, share = self.likeliest(unpack(cond, self.n_mels, offset, x.shape[1]), offset)
+        gains = -filters.gains.log()[:, n_before:] - share.log()
+        z, rows = self.excitation.trace((excitation - shift) / share, cond, offset)
         return z, [gains, *(unfold_rows(row) for row in rows)], excitation
 
     def log_prob_per_sample(self, x: Tensor, cond: Tensor) -> Tensor:
@@ -231,36 +275,51 @@ class SourceFlow(PitchedVoice):
 
     def inverse(self, z: Tensor, cond: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Map noise to audio; see `VoiceModel.inverse`."""
-        excitation = self.excitation.inverse(z, cond, lengths)
-        return self.filter(excitation, cond[:, : self.n_mels], lengths)
+        return self.filter(self.excitation.inverse(z, cond, lengths), cond, lengths)
 
     def filter(
         self,
         excitation: Tensor,
-        mel: Tensor,
+        cond: Tensor,
         lengths: Tensor | None = None,
-        offset: int = 0,
-        state: Tensor | None = None,
         synthesise: Synthesise = synthesise,
     ) -> Tensor:
         """Map an excitation (B, N) to audio (B, N), some frames after the other.
 
         Args:
-            excitation: What `inverse` of the NanoFlow gives, N a multiple of the block length.
-            mel: Mels (B, M, F).
+            excitation: What `inverse` of the NanoFlow gives, N = F · hop.
+            cond: The conditioning (B, C, F).
             lengths: Frames (B,) of each item of a padded batch.
-            offset: Samples between the start of the first frame and that of the excitation.
-            state: The state (B, p) of the filters before it, which becomes that after it; None is
-                silence.
             synthesise: The filter; see `flows.linear_prediction.synthesise`.
         """
-        mel = _hold_last(mel, lengths)
-        if state is None:
-            state = excitation.new_zeros(len(excitation), self.config.order)
+        told = unpack(cond, self.n_mels, 0, excitation.shape[1])
+        told = told._replace(mel=_hold_last(told.mel, lengths))
+        state = excitation.new_zeros(len(excitation), self.config.order)
+        return self.filter_on(excitation, told, 0, state, synthesise)
+
+    def filter_on(
+        self,
+        excitation: Tensor,
+        told: Told,
+        offset: int,
+        state: Tensor,
+        synthesise: Synthesise = synthesise,
+    ) -> Tensor:
+        """Map an excitation (B, N) to audio (B, N) that goes on from a state.
+
+        Args:
+            excitation: What `inverse` of the NanoFlow gives, N a multiple of the block length.
+            told: What the model is told of these samples.
+            offset: Samples from the start of the first frame to the first of them.
+            state: The state (B, p) of the filters before it, which becomes that after it.
+            synthesise: The filter; see `flows.linear_prediction.synthesise`.
+        """
+        shift, share = self.likeliest(told, offset)
+        excitation = excitation * share + shift
         pieces = []
         current = state
         for lo, hi in _ranges(excitation.shape[1], _FRAMES_AT_ONCE * self.hop_length):
-            filters = self.filters(mel, offset + lo, hi - lo, excitation.dtype)
+            filters = self.filters(told.mel, offset + lo, hi - lo, excitation.dtype)
             piece, current = synthesise(excitation[:, lo:hi], filters, current)
             pieces.append(piece)
         state.copy_(current)

@@ -32,6 +32,20 @@ class Pulses(NamedTuple):
     frequency: Tensor
 
 
+class Told(NamedTuple):
+    """What a model is told of some samples.
+
+    Attributes:
+        mel: Mels (B, M, F), from some frame on.
+        pulses: The pulses of the samples, (B, N).
+        noise: The share of its noise that each sample keeps where there is a voice, (B, N).
+    """
+
+    mel: Tensor
+    pulses: Pulses
+    noise: Tensor
+
+
 def pulses_of_epochs(epochs: Tensor, lo: int, hi: int, shortest: float, longest: float) -> Pulses:
     """Return the pulses of a recording.
 
@@ -103,18 +117,47 @@ def pulses_of_pitch(
     return Pulses((start + frequency.double().cumsum(dim=1)) % 1, frequency)
 
 
-def pack_pulses(pulses: Pulses, hop_length: int) -> Tensor:
-    """Return pulses as channels of frames, (B, 2 · hop_length, F), in the type of the frequency."""
+def packed_channels(hop_length: int) -> int:
+    """Return how many channels of a frame `pack_pulses` gives."""
+    return 2 * hop_length + 1
+
+
+def pack_pulses(pulses: Pulses, hop_length: int, noise: float = 1.0) -> Tensor:
+    """Return pulses as channels of frames, (B, 2 · hop_length + 1, F).
+
+    They have the type of the frequency.
+
+    Args:
+        pulses: The pulses (B, F · hop_length) of whole frames.
+        hop_length: Samples per frame.
+        noise: The share of its noise that a voice keeps beside its pulses, the last channel.
+    """
     frames = [
         values.to(pulses.frequency.dtype).unflatten(1, (-1, hop_length)).mT for values in pulses
     ]
-    return torch.cat(frames, dim=1)
+    return torch.cat([*frames, torch.full_like(frames[0][:, :1], noise)], dim=1)
 
 
-def unpack_pulses(frames: Tensor) -> Pulses:
-    """Return what `pack_pulses` packed."""
-    phase, frequency = frames.mT.flatten(1, 1).chunk(2, dim=2)
-    return Pulses(phase.flatten(1), frequency.flatten(1))
+def unpack(cond: Tensor, n_mels: int, offset: int, n_samples: int) -> Told:
+    """Return what the channels of frames tell of some samples.
+
+    Args:
+        cond: Mels, and below them what `pack_pulses` gives, (B, M + 2 · hop_length + 1, F).
+        n_mels: Bands M of the mels.
+        offset: Samples from the start of the first frame to the first sample that is wanted.
+        n_samples: How many samples are wanted.
+    """
+    mel, packed = cond.tensor_split([n_mels], dim=1)
+    hop = packed.shape[1] // 2
+    first = offset // hop
+    packed = packed[..., first : -(-(offset + n_samples) // hop)]
+    start = offset - first * hop
+    own = slice(start, start + n_samples)
+    phase, frequency = (
+        values.mT.flatten(1)[:, own] for values in packed[:, : 2 * hop].split(hop, dim=1)
+    )
+    noise = packed[:, -1].repeat_interleave(hop, dim=1)[:, own]
+    return Told(mel, Pulses(phase, frequency), noise)
 
 
 def pulse_features(pulses: Pulses, sample_rate: int) -> Tensor:

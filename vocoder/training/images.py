@@ -15,10 +15,11 @@ from vocoder.data.images.sets import Images, open_images
 from vocoder.errors import VocoderError
 from vocoder.images.pictures import grid
 from vocoder.judging.bits_per_dim import bits_per_dim, inversion_error, nats_to_bits
+from vocoder.models.families.flow import nats_per_dim
 from vocoder.models.families.image_flow import ImageFlow
 from vocoder.recipe import ImageRecipe
 from vocoder.training.logger import RunLogger
-from vocoder.training.task import Score, Task, nats_per_dim
+from vocoder.training.task import Score, Task
 
 INVERTED_IMAGES = 8
 PICTURED_SAMPLES = 64

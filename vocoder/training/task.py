@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from vocoder.checkpoint import DataDescription
-from vocoder.models.families.flow import FlowModel, standard_normal_log_prob
+from vocoder.models.families.flow import FlowModel
 from vocoder.training.logger import RunLogger
 
 M = TypeVar("M", bound=FlowModel)
@@ -93,13 +93,3 @@ class Task(ABC, Generic[M]):
     @abstractmethod
     def show(self, model: M, logger: RunLogger, step: int) -> None:
         """Log sounds or pictures that a model in eval mode makes."""
-
-
-def nats_per_dim(z: Tensor, logdet: Tensor) -> Tensor:
-    """Return the negative log-likelihood of a batch in nats per dimension.
-
-    Args:
-        z: noise of any shape, the first dimension the batch.
-        logdet: log-determinants (B,) of dz/dx in nats.
-    """
-    return -(standard_normal_log_prob(z).sum() + logdet.sum()) / z.numel()

@@ -18,7 +18,7 @@ from vocoder.mel.presets import preset_difference
 from vocoder.models.families.voice import VoiceModel
 from vocoder.recipe import VoiceRecipe
 from vocoder.training.logger import RunLogger
-from vocoder.training.task import Score, Task, nats_per_dim
+from vocoder.training.task import Score, Task
 
 logger = logging.getLogger("vocoder")
 
@@ -87,14 +87,12 @@ class VoiceTask(Task[VoiceModel]):
     def loss(self, model: VoiceModel, batch: tuple[Any, ...]) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the negative log-likelihood of the crops in nats per sample, and what joins it.
 
-        The figures are the log-likelihood and each of the model's auxiliary losses.
+        The figures are the log-likelihood and each other loss of the model.
         """
-        loss = nats_per_dim(*model(*batch))
-        _, cond, *_ = batch
-        others = model.auxiliary_loss(cond)
-        figures = {"nats_per_dim": -loss.detach()}
-        figures |= {f"loss/{name}": other.detach() for name, other in others.items()}
-        return sum(others.values(), loss), figures
+        losses = model.losses(*batch)
+        others = {f"loss/{name}": x.detach() for name, x in losses.items() if name != "nll"}
+        figures = {"nats_per_dim": -losses["nll"].detach(), **others}
+        return torch.stack([*losses.values()]).sum(), figures
 
     def initialise(self, model: VoiceModel, device: torch.device) -> None:
         """Set the normalisations, where a model has any, by the first batch of all processes."""

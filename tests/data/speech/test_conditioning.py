@@ -13,7 +13,7 @@ from vocoder.data.speech.conditioning import Conditioning
 from vocoder.data.speech.corpus import Corpus
 from vocoder.data.speech.crops import Crops
 from vocoder.errors import VocoderError
-from vocoder.nets.pulses import unpack_pulses
+from vocoder.nets.pulses import unpack
 
 RANGE = (55.0, 420.0)
 
@@ -32,9 +32,8 @@ def test_a_model_that_hears_mels_alone_is_given_the_mel(corpus: Corpus) -> None:
 def test_pulses_follow_the_epochs(corpus: Corpus) -> None:
     utterance = corpus.utterances("train")[0]  # a tone of 220 Hz
     frames = Conditioning(corpus, RANGE).frames(utterance)
-    mel, packed = frames.split([80, 512])
-    assert np.array_equal(mel, corpus.mel(utterance))
-    phase, frequency = unpack_pulses(packed[None])
+    mel, (phase, frequency), _ = unpack(frames[None], 80, 0, utterance.n_frames * 256)
+    assert np.array_equal(mel[0], corpus.mel(utterance))
     voiced = frequency[0] > 0
     assert voiced[1 : utterance.n_samples - 101].all()
     assert frequency[0, voiced].mean() * 22050 == pytest.approx(220, rel=0.01)
@@ -44,7 +43,8 @@ def test_pulses_follow_the_epochs(corpus: Corpus) -> None:
 def test_pitches_beyond_the_range_are_no_voice(corpus: Corpus) -> None:
     utterance = corpus.utterances("train")[0]
     packed = Conditioning(corpus, (55.0, 200.0)).frames(utterance)[80:]
-    assert not packed.any()
+    assert not packed[:-1].any()
+    assert (packed[-1] == 1).all()  # a recording keeps all of its noise
 
 
 def test_a_part_of_the_frames_is_that_of_the_whole(corpus: Corpus) -> None:
@@ -60,7 +60,7 @@ def test_crops_come_with_their_history_and_silence_before_a_clip(corpus: Corpus)
     assert batch.history is not None
     assert batch.audio.shape == (16, 1024)
     assert batch.history.shape == (16, 600)
-    assert batch.cond.shape == (16, 80 + 512, 6)
+    assert batch.cond.shape == (16, 80 + 513, 6)
     whole = {
         u.id: np.pad(corpus.audio(u).astype(np.float32) / 32768, (600, 0))
         for u in corpus.utterances("train")

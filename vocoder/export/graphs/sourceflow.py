@@ -6,6 +6,7 @@ from vocoder.export.frames import autocorrelation, log_amplitude
 from vocoder.export.graph import FLOAT, Graph
 from vocoder.export.graphs.row_flow import invert_rows, noise_like, upsample_mel
 from vocoder.export.linear_prediction import synthesise
+from vocoder.export.pulse_shape import to_the_likeliest
 from vocoder.export.pulses import find_pitch, pulse_features
 from vocoder.export.voice_graph import AUDIO, GRAPHS, MEL, NOISE_SHAPE
 from vocoder.mel.envelope import frame_centre
@@ -29,8 +30,9 @@ def source_flow_graph(
     preset = model.config.preset
     mel = graph.input(MEL, FLOAT, ["N", model.n_mels, "T"])
     amplitude = log_amplitude(graph, mel, preset)
-    log_f0, voiced = find_pitch(graph, graph.cast(amplitude, FLOAT), model.pitch)
-    features = pulse_features(
+    spectrum = graph.cast(amplitude, FLOAT)
+    log_f0, voiced = find_pitch(graph, spectrum, model.pitch)
+    features, pulses = pulse_features(
         graph,
         log_f0,
         voiced,
@@ -38,10 +40,10 @@ def source_flow_graph(
         hop_length=model.hop_length,
         centre=frame_centre(preset),
     )
-    spectrum = upsample_mel(graph, mel, model.excitation)
-    cond = graph.op("Concat", spectrum, features, axis=1)
+    cond = graph.op("Concat", upsample_mel(graph, mel, model.excitation), features, axis=1)
     noise = noise_like(graph, cond, temperature, explicit_noise, seed)
     excitation = invert_rows(graph, noise, cond, model.excitation, half=half)
+    excitation = to_the_likeliest(graph, excitation, spectrum, pulses, model)
     r = autocorrelation(graph, amplitude, preset, model.config.order)
     graph.output(synthesise(graph, excitation, r, model.config), AUDIO, FLOAT, NOISE_SHAPE)
     return graph

@@ -64,6 +64,16 @@ class FlowModel(nn.Module, ABC):
         return total - sum(getattr(module, "n_dead_parameters", 0) for module in self.modules())
 
 
+def nats_per_dim(z: Tensor, logdet: Tensor) -> Tensor:
+    """Return the negative log-likelihood of a batch in nats per dimension.
+
+    Args:
+        z: Noise of any shape, the first dimension the batch.
+        logdet: Log-determinants (B,) of dz/dx in nats.
+    """
+    return -(standard_normal_log_prob(z).sum() + logdet.sum()) / z.numel()
+
+
 def standard_normal_log_prob(z: Tensor) -> Tensor:
     """Return log N(z; 0, 1) of every element."""
     return -0.5 * (z**2 + math.log(2 * math.pi))

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from vocoder.mel.presets import MelPreset
-from vocoder.models.families.flow import FlowModel, standard_normal_log_prob
+from vocoder.models.families.flow import FlowModel, nats_per_dim, standard_normal_log_prob
 
 
 @dataclass(frozen=True)
@@ -112,16 +112,13 @@ class VoiceModel(FlowModel):
         """
         return mel
 
-    def auxiliary_loss(self, cond: Tensor) -> dict[str, Tensor]:
-        """Return what is made smaller in training beside the negative log-likelihood, by name.
+    def losses(self, x: Tensor, cond: Tensor, offset: int = 0) -> dict[str, Tensor]:
+        """Return what training makes smaller, by name: scalars, which are summed.
 
-        Args:
-            cond: The conditioning (B, C, F) of crops; it is that of recordings.
-
-        Returns:
-            Scalars with their gradients, whose sum is added to the loss in nats per sample.
+        The arguments are those of `forward`, of crops of recordings. "nll" is the negative
+        log-likelihood in nats per sample; a model may add others.
         """
-        return {}
+        return {"nll": nats_per_dim(*self(x, cond, offset))}
 
     @abstractmethod
     def forward(self, x: Tensor, cond: Tensor, offset: int = 0) -> tuple[Tensor, Tensor]:

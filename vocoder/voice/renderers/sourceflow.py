@@ -39,8 +39,7 @@ class SourceRenderer(Renderer):
     def render(self, z: Tensor, cond: Tensor, frames: Tensor | None) -> Tensor:
         """Return audio (B, N)."""
         excitation = self.excitation.render(z, cond, frames).to(cond.dtype)
-        mel = cond[:, : self.model.n_mels]
-        return self.model.filter(excitation, mel, frames, synthesise=self.synthesise)
+        return self.model.filter(excitation, cond, frames, self.synthesise)
 
 
 def _synthesise_on_cpu(z: Tensor, filters: Filters, state: Tensor) -> tuple[Tensor, Tensor]:

@@ -15,7 +15,7 @@ from vocoder.mel.envelope import frame_centre
 from vocoder.models.families.voice import VoiceModel
 from vocoder.models.sourceflow import SourceFlow
 from vocoder.nets.pitch import REACH
-from vocoder.nets.pulses import pack_pulses, pulses_of_pitch
+from vocoder.nets.pulses import pack_pulses, pulses_of_pitch, unpack
 from vocoder.voice.renderer import Renderer
 from vocoder.voice.renderers.sourceflow import SourceRenderer
 from vocoder.voice.streaming import STREAMINGS, BlockStream, Streaming, StreamPlan
@@ -90,17 +90,16 @@ class SourceStream(BlockStream):
         following = max(stop - within.before_frames, 0)
         if following > lo:
             self._phase = pulses.phase[:, (following - lo) * hop - 1]
-        cond = torch.cat([mel[..., lo - first : hi - first], pack_pulses(pulses, hop)], dim=1)
+        packed = pack_pulses(pulses, hop, model.config.voiced_noise)
+        cond = torch.cat([mel[..., lo - first : hi - first], packed], dim=1)
         excitation = self.excitation.speak(cond[0], lo, start, stop)[None].to(mel.dtype)
         if self._state is None:
             self._state = excitation.new_zeros(1, model.config.order)
-        audio = model.filter(
-            excitation,
-            mel,
-            offset=(start - first) * hop,
-            state=self._state,
-            synthesise=self.renderer.synthesise,
-        )
+        # The filters and shapes of these samples lie between frames that the NanoFlow may not see.
+        own = unpack(cond, model.n_mels, (start - lo) * hop, excitation.shape[1])
+        told = own._replace(mel=mel)
+        offset = (start - first) * hop
+        audio = model.filter_on(excitation, told, offset, self._state, self.renderer.synthesise)
         return audio[0].float()
 
 
