@@ -183,8 +183,8 @@ def test_clipped_samples_are_counted(run, tmp_path, voice):
 def test_the_default_voice_is_named_with_its_reason(run, tmp_path):
     save_mel(tmp_path / "a.npy")
     result = run("synthesize", tmp_path / "a.npy", "-o", tmp_path / "a.wav")
-    name, reason = default_voice()
-    assert f"vocoder: voice {name}, the default: {reason}\n" in result.err
+    default = default_voice()
+    assert f"vocoder: voice {default.voice}, the default: {default.reason}\n" in result.err
     assert n_samples(tmp_path / "a.wav") == 4 * 256
 
 
@@ -196,7 +196,8 @@ def shipped(tmp_path, monkeypatch):
     save_tiny_voice(folder / "tiny.safetensors")
     (folder / "tiny.md").write_text("# A tiny voice")
     voice = {"file": "tiny.safetensors", "card": "tiny.md", "figures": {"stoi": 0.25}}
-    catalogue = {"default": "tiny", "reason": "STOI 0.25 against 0.2", "voices": {"tiny": voice}}
+    default = {"voice": "tiny", "reason": "STOI 0.25 against 0.2"}
+    catalogue = {"default": default, "presets": {}, "voices": {"tiny": voice}}
     (folder / "voices.json").write_text(json.dumps(catalogue))
     monkeypatch.setattr("vocoder.voice.catalogue._FOLDER", folder)
     return folder
@@ -213,6 +214,28 @@ def test_a_shipped_voice_is_known_by_its_name(run, tmp_path, shipped):
     assert str(shipped / "tiny.md") in text
     assert re.search(r"^stoi +0\.25$", text, re.MULTILINE)
     assert_one_error_line(run("info", "tony"), "griffin-lim, tiny", "did you mean 'tiny'?")
+
+
+def test_a_preset_has_a_default_voice_of_its_own_and_a_voice_its_own_refinement(
+    run, tmp_path, shipped
+):
+    content = json.loads((shipped / "voices.json").read_text())
+    own = content["default"]
+    content["default"] = {"voice": "griffin-lim", "reason": "it needs no training"}
+    content["presets"] = {"tacotron2-22k": own}
+    content["voices"]["tiny"]["refine"] = 2
+    (shipped / "voices.json").write_text(json.dumps(content))
+    mel = save_mel(tmp_path / "a.npy")
+    command = ("synthesize", mel, "--seed=1", "-o", tmp_path / "default.wav")
+    assert "voice griffin-lim, the default: it needs no training" in run(*command).err
+    assert "voice tiny, the default" in run(*command, "--preset=tacotron2-22k").err
+    named = ("synthesize", mel, "--seed=1", "--voice=tiny", "-o")
+    run(*named, tmp_path / "refined.wav", "--refine=2")
+    run(*named, tmp_path / "plain.wav", "--refine=0")
+    default = (tmp_path / "default.wav").read_bytes()
+    assert default == (tmp_path / "refined.wav").read_bytes()
+    assert default != (tmp_path / "plain.wav").read_bytes()
+    assert re.search(r"^default voice of tacotron2-22k +tiny ", run("info").out.decode(), re.M)
 
 
 def test_a_path_of_a_shipped_name_is_a_path(run, tmp_path, shipped, monkeypatch):

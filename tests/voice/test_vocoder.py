@@ -16,10 +16,10 @@ import vocoder
 from vocoder.device import check_dtype
 from vocoder.errors import VocoderError
 from vocoder.mel.griffin_lim import GriffinLim
-from vocoder.mel.presets import get_preset
+from vocoder.mel.presets import get_preset, preset_difference
 from vocoder.mel.spectrogram import MelSpectrogram
 from vocoder.voice.batches import pad_mels
-from vocoder.voice.catalogue import default_voice
+from vocoder.voice.catalogue import Catalogue, default_voice
 from vocoder.voice.flow import FlowVocoder
 from vocoder.voice.griffin_lim import GriffinLimVocoder
 from vocoder.voice.load import load
@@ -313,9 +313,20 @@ def test_load_by_file_and_run_folder(tmp_path):
         torch.testing.assert_close(voice.synthesize(mel, seed=0), expected, **CLOSE)
 
 
+def test_the_default_voice_of_a_preset_hears_that_preset():
+    for preset, default in Catalogue.read().presets.items():
+        assert preset_difference(load(default.voice).preset, get_preset(preset)) == []
+
+
+def test_every_shipped_voice_has_a_card_and_is_small():
+    voices = Catalogue.read().voices.values()
+    assert all(voice.card_path.is_file() for voice in voices)
+    assert sum(voice.path.stat().st_size for voice in voices) < 6e6
+
+
 def test_load_griffin_lim_and_the_default():
     assert isinstance(load("griffin-lim"), GriffinLimVocoder)
-    assert vocoder.load().name == default_voice()[0]
+    assert vocoder.load().name == default_voice().voice
 
 
 def test_griffin_lim_has_no_backend_and_no_budget():

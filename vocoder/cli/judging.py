@@ -60,8 +60,8 @@ def _clip_options(judge: Callable[..., Any]) -> Callable[..., Any]:
             seed_option(SOUND, "Draw the noise by this number."),
             refine_option(
                 SOUND,
-                "Hold the sound of all voices to its mel with this many steps; by default "
-                "with none.",
+                "Hold the sound of all voices to its mel with this many steps; by default each "
+                "with as many as it takes by itself, most with none.",
             ),
             _JSON,
             option(

@@ -13,6 +13,7 @@ from vocoder.cli.options import FILES, PATH, device_option, print_table
 
 if TYPE_CHECKING:
     from vocoder.checkpoint import Checkpoint
+    from vocoder.voice.catalogue import Default
 
 TRAINING = "Training"
 
@@ -148,7 +149,7 @@ def info(voice: str | None) -> None:
         from vocoder.device import resolve_device
         from vocoder.registry import MODELS
 
-        default, reason = catalogue.default_voice()
+        stated = catalogue.Catalogue.read().presets.items()
         gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
         table: dict[str, Any] = {
             "vocoder": vocoder.__version__,
@@ -157,7 +158,8 @@ def info(voice: str | None) -> None:
             "devices": ", ".join(["cpu", *gpus]),
             "default device": resolve_device(None),
             "voices": ", ".join(catalogue.voice_names()),
-            "default voice": f"{default} ({reason})",
+            "default voice": _default(catalogue.default_voice()),
+            **{f"default voice of {preset}": _default(own) for preset, own in stated},
             "models": ", ".join(MODELS.names()),
             "corpora": ", ".join(DATASETS.names()),
             "image sets": ", ".join(IMAGE_SETS.names()),
@@ -186,6 +188,10 @@ def info(voice: str | None) -> None:
             **{f"made with {name}": version for name, version in stored.versions.items()},
         }
     print_table(table.items())
+
+
+def _default(default: Default) -> str:
+    return f"{default.voice} ({default.reason})"
 
 
 def _describe(stored: Checkpoint) -> dict[str, Any]:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from vocoder.mel.normalisation import Scale
     from vocoder.synthesis.origin import MelOrigin
     from vocoder.synthesis.outputs import Report
+    from vocoder.voice.catalogue import Default
     from vocoder.voice.vocoder import Vocoder
 
 
@@ -69,7 +70,7 @@ _voice_option = option(
 _refine_option = refine_option(
     SOUND,
     "Take the difference between the mel of the sound and the one given out of the sound, this "
-    "many times; by default not at all.",
+    "many times; by default as often as the voice wants, most of them not at all.",
 )
 
 _peak_option = option(
@@ -238,7 +239,8 @@ def synthesize(
                 "--stream: works from standard input to standard output; give - -o -"
             )
     origin = _origin(preset, mel_stats, mel_scale)
-    name, reason = (voice, None) if voice is not None else default_voice()
+    default = default_voice(preset) if voice is None else None
+    name = voice if default is None else default.voice
     speaker = load(name, device=device, dtype=dtype, backend=backend, memory=memory)
     if stream is None:
         report = synthesize_files(
@@ -266,10 +268,10 @@ def synthesize(
             seed=seed,
             refine=refine,
         )
-    _tell(report, speaker, name, reason)
+    _tell(report, speaker, default)
 
 
-def _tell(report: Report, speaker: Vocoder, name: str, reason: str | None) -> None:
+def _tell(report: Report, speaker: Vocoder, default: Default | None) -> None:
     """Print what was done, and why this voice spoke where nobody named one."""
     for file, n_clipped in report.clipped.items():
         remedy = "; --peak-limit 1 plays all of it softer instead"
@@ -277,8 +279,8 @@ def _tell(report: Report, speaker: Vocoder, name: str, reason: str | None) -> No
     for file, gain in report.gains.items():
         softer = -20 * math.log10(gain)
         click.echo(f"vocoder: {file}: played {softer:.1f} dB softer, for the peak limit", err=True)
-    if reason is not None:
-        click.echo(f"vocoder: voice {name}, the default: {reason}", err=True)
+    if default is not None:
+        click.echo(f"vocoder: voice {default.voice}, the default: {default.reason}", err=True)
     files = "file" if report.n_files == 1 else "files"
     click.echo(
         f"vocoder: {report.n_files} {files}, {report.audio_seconds:.2f} s of audio in "

@@ -2,7 +2,11 @@
 
 `pretrained/voices.json` lists them:
 
-    {"default": name, "reason": why, "voices": {name: {"file": …, "card": …, "figures": {…}}}}
+    {
+      "default": {"voice": name, "reason": why},
+      "presets": {preset: {"voice": name, "reason": why}},
+      "voices": {name: {"file": …, "card": …, "refine": …, "figures": {…}}}
+    }
 
 A voice that loses to Griffin-Lim on held-out sentences is listed, but is never the default.
 """
@@ -29,6 +33,7 @@ class ShippedVoice:
 
     file: str  # the checkpoint
     card: str  # what it was trained on, for how long, and its figures, in Markdown
+    refine: int = 0  # mel-consistency steps that it takes where nothing else is asked for
     figures: Mapping[str, Any] = field(default_factory=dict)  # measured on held-out sentences
 
     @property
@@ -43,11 +48,19 @@ class ShippedVoice:
 
 
 @dataclass(frozen=True)
+class Default:
+    """A voice that speaks when nobody names one."""
+
+    voice: str
+    reason: str  # why that one, for people to read
+
+
+@dataclass(frozen=True)
 class Catalogue:
     """The content of `voices.json`."""
 
-    default: str
-    reason: str  # why that one, for people to read
+    default: Default
+    presets: Mapping[str, Default]  # the defaults of presets that have one of their own
     voices: Mapping[str, ShippedVoice]
 
     @classmethod
@@ -58,7 +71,12 @@ class Catalogue:
             name: from_dict(ShippedVoice, entry, f"voices.json: voices.{name}")
             for name, entry in content["voices"].items()
         }
-        return cls(content["default"], content["reason"], voices)
+        presets = {
+            name: from_dict(Default, entry, f"voices.json: presets.{name}")
+            for name, entry in content["presets"].items()
+        }
+        default = from_dict(Default, content["default"], "voices.json: default")
+        return cls(default, presets, voices)
 
 
 def voice_names() -> list[str]:
@@ -66,10 +84,10 @@ def voice_names() -> list[str]:
     return [GRIFFIN_LIM, *sorted(Catalogue.read().voices)]
 
 
-def default_voice() -> tuple[str, str]:
-    """Return the name of the voice that speaks when none is named, and the reason."""
+def default_voice(preset: str | None = None) -> Default:
+    """Return the voice that speaks when none is named, for mels of a preset if one is stated."""
     catalogue = Catalogue.read()
-    return catalogue.default, catalogue.reason
+    return catalogue.default if preset is None else catalogue.presets.get(preset, catalogue.default)
 
 
 def shipped_or_path(path_or_name: str | os.PathLike[str]) -> Path:

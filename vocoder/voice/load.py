@@ -10,7 +10,7 @@ from vocoder import checkpoint
 from vocoder.device import resolve_device
 from vocoder.errors import VocoderError
 from vocoder.models.families.voice import VoiceModel
-from vocoder.voice.catalogue import GRIFFIN_LIM, default_voice, find_voice
+from vocoder.voice.catalogue import GRIFFIN_LIM, Catalogue, default_voice, find_voice
 from vocoder.voice.flow import FlowVocoder
 from vocoder.voice.griffin_lim import GriffinLimVocoder
 from vocoder.voice.vocoder import Vocoder
@@ -28,8 +28,8 @@ def load(
 
     Args:
         path_or_name: A checkpoint file, a run folder, the name of a shipped voice, or "griffin-lim"
-            (for the preset tacotron2-22k; `GriffinLimVocoder` takes any). None is the default
-            voice: the better of the shipped one and Griffin-Lim on held-out sentences.
+            (for the preset tacotron2-22k; `GriffinLimVocoder` takes any). None is the default voice
+            of that preset: the better of the shipped one and Griffin-Lim on held-out sentences.
         device: "cpu", "cuda", "cuda:1", …; None is a GPU where there is one.
         dtype: "float32", "float64", "bfloat16" or "float16"; None is the backend's own: float16
             operands with float32 sums for "triton", float32 for all others.
@@ -44,7 +44,7 @@ def load(
         BackendError: The backend that was asked for cannot run here.
     """
     if path_or_name is None:
-        path_or_name, _ = default_voice()
+        path_or_name = default_voice().voice
     name = os.fspath(path_or_name)
     if name == GRIFFIN_LIM:
         if backend not in (None, "auto") or memory is not None:
@@ -61,7 +61,7 @@ def load(
             f"{path}: a {stored.model_name} is not a voice and makes no sound; `vocoder sample` "
             "makes pictures with it"
         )
-    return FlowVocoder(
+    voice = FlowVocoder(
         stored.model,
         stored.preset,
         name=name,
@@ -70,3 +70,6 @@ def load(
         backend=backend,
         memory=memory,
     )
+    if (shipped := Catalogue.read().voices.get(name)) is not None:
+        voice.default_refine = shipped.refine
+    return voice
