@@ -70,10 +70,12 @@ def test_parameter_counts_of_the_image_models() -> None:
 @pytest.mark.parametrize(
     ("name", "count"),
     re.findall(
-        r"^\| `(digits/[^`]*)`[^|]* \| ([\d,]+) \|", text_of("docs/images.md"), re.MULTILINE
+        r"^\| `((?:digits|fashion)/[^`]*)`[^|]* \| ([\d,]+) \|",
+        text_of("docs/images.md"),
+        re.MULTILINE,
     ),
 )
-def test_parameter_counts_of_the_digits(name: str, count: str) -> None:
+def test_parameter_counts_of_the_small_image_models(name: str, count: str) -> None:
     recipe = load_recipe(name)
     with torch.device("meta"):
         model = find_model(recipe.model)[0](recipe.config)

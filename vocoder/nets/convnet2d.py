@@ -14,6 +14,10 @@ from torch import Tensor, nn
 
 from vocoder.flows.linear import ActNorm, DataInitialised
 
+# All channels of a position side by side. A CPU trains 1.2 times as many images a second by it in
+# float32, and 2.0 times as many in bf16; see docs/images.md.
+LAYOUT = torch.channels_last
+
 
 class NormedConv2d(DataInitialised):
     """Convolution to the same size followed by ActNorm, computed as one convolution.
@@ -39,7 +43,7 @@ class NormedConv2d(DataInitialised):
         """Map (B, C_in, H, W) to (B, C_out, H, W), times exp(log_gate) (C_out,) if given."""
         log_scale = self.log_scale if log_gate is None else self.log_scale + log_gate
         scale = log_scale.exp()
-        weight = self.conv.weight * scale.view(-1, 1, 1, 1)
+        weight = (self.conv.weight * scale.view(-1, 1, 1, 1)).contiguous(memory_format=LAYOUT)
         return F.conv2d(x, weight, self.bias * scale, padding="same")
 
 
@@ -81,6 +85,7 @@ class ConvNet2d(nn.Module):
             x: Input of the network.
             log_gates: (layers, h), the logarithm of a factor of each normed convolution, or None.
         """
+        x = x.contiguous(memory_format=LAYOUT)
         for i, conv in enumerate(self.convs):
             x = conv(x, None if log_gates is None else log_gates[i]).relu()
         return x
