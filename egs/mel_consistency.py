@@ -126,6 +126,9 @@ def main() -> None:
         choices=["validation", "test"],
         help="speak the clips of this split",
     )
+    parser.add_argument(
+        "--ids", type=Path, help="take only the clips whose ids this file names, one a line"
+    )
     parser.add_argument("--clips", type=int, help="take so many clips, evenly spread")
     parser.add_argument(
         "--seconds", type=float, default=2.0, help="leave out clips that are shorter"
@@ -141,6 +144,9 @@ def main() -> None:
     corpus = Corpus.open(arguments.data)
     least = arguments.seconds * corpus.preset.sample_rate
     clips = [clip for clip in corpus.utterances(arguments.split) if clip.n_samples >= least]
+    if arguments.ids is not None:
+        wanted = set(arguments.ids.read_text(encoding="utf-8").split())
+        clips = [clip for clip in clips if clip.id in wanted]
     if arguments.clips is not None:
         clips = clips[:: max(1, len(clips) // arguments.clips)][: arguments.clips]
     if not clips:
