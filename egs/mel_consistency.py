@@ -4,9 +4,9 @@
     python egs/mel_consistency.py griffin-lim --data data/prompts-16k
 
 speaks the validation clips of a corpus with each number of steps, sets them against the recordings,
-and prints a table with the paired change from one row to the next and its 95 % interval. The last
-line names the smallest number of steps after which the mean DNSMOS overall rises by no more than
-that interval, or says that it still rises.
+and prints a table with the paired change from one row to the next and its 95 % interval. Of several
+numbers of steps, the last line names the smallest after which the mean DNSMOS overall rises by no
+more than that interval, or says that it still rises.
 """
 
 from __future__ import annotations
@@ -159,7 +159,8 @@ def main() -> None:
     found = score(voice, corpus, clips, arguments.steps)
     print(f"{arguments.voice}: {len(clips)} {arguments.split} clips, {sum(found.seconds):.0f} s\n")
     print(table(found))
-    print(f"\n{verdict(found, arguments.steps)}")
+    if len(arguments.steps) > 1:
+        print(f"\n{verdict(found, arguments.steps)}")
 
 
 if __name__ == "__main__":

@@ -217,7 +217,7 @@ def test_a_shipped_voice_is_known_by_its_name(run, tmp_path, shipped):
 
 
 def test_a_preset_has_a_default_voice_of_its_own_and_a_voice_its_own_refinement(
-    run, tmp_path, shipped
+    run, tmp_path, shipped, caplog
 ):
     content = json.loads((shipped / "voices.json").read_text())
     own = content["default"]
@@ -236,6 +236,14 @@ def test_a_preset_has_a_default_voice_of_its_own_and_a_voice_its_own_refinement(
     assert default == (tmp_path / "refined.wav").read_bytes()
     assert default != (tmp_path / "plain.wav").read_bytes()
     assert re.search(r"^default voice of tacotron2-22k +tiny ", run("info").out.decode(), re.M)
+    told = run("info", "tiny").out.decode()
+    assert re.search(r"^mel consistency +2 steps, unless --refine says otherwise$", told, re.M)
+    plain = run("info", shipped / "tiny.safetensors").out.decode()
+    latencies = [int(re.search(r"^stream latency +(\d+)", text, re.M)[1]) for text in (told, plain)]
+    assert latencies[0] - latencies[1] == 6  # what two steps reach ahead
+    pytest.importorskip("onnxruntime")
+    run("export", "tiny", "-o", tmp_path / "tiny.onnx")
+    assert "tiny: takes 2 steps of mel consistency by itself, which a graph cannot" in caplog.text
 
 
 def test_a_path_of_a_shipped_name_is_a_path(run, tmp_path, shipped, monkeypatch):

@@ -181,7 +181,7 @@ def info(voice: str | None) -> None:
             **({"card": shipped.card_path, **shipped.figures} if shipped else {}),
             "model": stored.model_name,
             "parameters": f"{stored.model.n_parameters():,}",
-            **_describe(stored),
+            **_describe(stored, shipped.refine if shipped else 0),
             "recipe": (stored.recipe or {}).get("name", "none"),
             "step": stored.step,
             **stored.metrics,
@@ -194,7 +194,7 @@ def _default(default: Default) -> str:
     return f"{default.voice} ({default.reason})"
 
 
-def _describe(stored: Checkpoint) -> dict[str, Any]:
+def _describe(stored: Checkpoint, refine: int) -> dict[str, Any]:
     from vocoder.data.images.description import ImageDescription
     from vocoder.models.families.voice import VoiceModel
     from vocoder.voice.pitch import describe_pitch
@@ -214,5 +214,6 @@ def _describe(stored: Checkpoint) -> dict[str, Any]:
         "sample rate": f"{stored.preset.sample_rate} Hz",
         "hop length": f"{stored.preset.hop_length} samples",
         "pitch": describe_pitch(cast(VoiceModel, stored.model)),
-        **describe_stream(cast(VoiceModel, stored.model), stored.preset),
+        "mel consistency": f"{refine} steps, unless --refine says otherwise",
+        **describe_stream(cast(VoiceModel, stored.model), stored.preset, refine),
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from dataclasses import dataclass
 from importlib import import_module
@@ -16,6 +17,8 @@ from vocoder.files.atomic import atomic_path
 from vocoder.voice.flow import FlowVocoder
 from vocoder.voice.mel_consistency import check_refine
 from vocoder.voice.vocoder import Vocoder, check_settings
+
+log = logging.getLogger("vocoder")
 
 Precision = Literal["fp32", "fp16"]
 
@@ -91,6 +94,13 @@ def export_onnx(
         raise VocoderError(
             f"refine {refine}: a graph cannot hold the sound to its mel, since ONNX has no inverse "
             "short-time transform; leave it out, or speak with `vocoder synthesize --refine`"
+        )
+    if voice.default_refine:
+        log.warning(
+            "%s: takes %d steps of mel consistency by itself, which a graph cannot; its sound is "
+            "that of --refine 0",
+            voice.name,
+            voice.default_refine,
         )
     if precision not in _TOLERANCE:
         raise VocoderError(f"precision {precision!r}: not one of fp32, fp16")

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from vocoder.flows.linear import ActNorm, DataInitialised
 
-# All channels of a position side by side. A CPU trains 1.2 times as many images a second by it in
-# float32, and 2.0 times as many in bf16; see docs/images.md.
+# All channels of a position side by side. A CPU trains 1.0 to 1.4 times as many images a second by
+# it in float32, and 1.6 to 2.0 times as many in bf16, by the size of a batch; see docs/images.md.
 LAYOUT = torch.channels_last
 
 

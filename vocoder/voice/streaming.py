@@ -20,6 +20,7 @@ from vocoder.errors import VocoderError
 from vocoder.mel.presets import MelPreset
 from vocoder.models.families.voice import VoiceModel
 from vocoder.registry import ClassRegistry
+from vocoder.voice.mel_consistency import reach_frames
 from vocoder.voice.noise import Noise
 from vocoder.voice.renderer import Renderer
 
@@ -127,8 +128,14 @@ def plan_stream(
     return streaming_of(model).plan(model, block_frames, overlap_frames)
 
 
-def describe_stream(model: VoiceModel, preset: MelPreset) -> dict[str, str]:
-    """Return what people ask of a voice before they stream with it, as lines of a table."""
+def describe_stream(model: VoiceModel, preset: MelPreset, refine: int = 0) -> dict[str, str]:
+    """Return what people ask of a voice before they stream with it, as lines of a table.
+
+    Args:
+        model: The model of the voice.
+        preset: The preset of its mels.
+        refine: The mel-consistency steps of the stream, which lags behind by what they reach ahead.
+    """
     try:
         plan = plan_stream(model)
     except VocoderError as error:
@@ -138,6 +145,7 @@ def describe_stream(model: VoiceModel, preset: MelPreset) -> dict[str, str]:
         milliseconds = 1000 * frames * preset.hop_length / preset.sample_rate
         return f"{frames} frames ({milliseconds:.0f} ms)"
 
+    latency = plan.latency_frames + reach_frames(preset, refine)[1]
     return {
         "estimator sees": plan.sight,
         "stream blocks": text(plan.block_frames),
@@ -146,7 +154,7 @@ def describe_stream(model: VoiceModel, preset: MelPreset) -> dict[str, str]:
             if plan.exact
             else f"{text(plan.before_frames)} on each side"
         ),
-        "stream latency": f"{text(plan.latency_frames)} until the first audio, and computing",
+        "stream latency": f"{text(latency)} until the first audio, and computing",
     }
 
 
