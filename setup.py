@@ -18,7 +18,9 @@ def version() -> str:
     return re.findall(r'^__version__ = "(.+)"$', text, re.MULTILINE)[0]
 
 
+PITCH = ["praat-parselmouth>=0.4.5"]
 METRICS = [
+    *PITCH,
     "pystoi>=0.4",
     "pesq>=0.0.4",
     # speechmos does not say which packages it imports: these two, librosa and tqdm.
@@ -26,11 +28,9 @@ METRICS = [
     "onnxruntime>=1.20",
     "requests>=2.31",
 ]
-PITCH = ["praat-parselmouth>=0.4.5"]
 ONNX = ["onnx>=1.17", "onnxruntime>=1.20"]
 TEST = [
     *METRICS,
-    *PITCH,
     *ONNX,
     "sherpa-onnx>=1.12.26",
     "transformers>=5",

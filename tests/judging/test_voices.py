@@ -136,16 +136,18 @@ def test_the_report_shows_the_worst_clips_first(comparison):
 
 def test_libraries_that_are_missing_leave_one_note(data, monkeypatch):
     find_spec = importlib.util.find_spec
-    missing = ("pystoi", "pesq", "speechmos")
+    missing = ("parselmouth", "pystoi", "pesq", "speechmos")
     monkeypatch.setattr(
         importlib.util, "find_spec", lambda name: None if name in missing else find_spec(name)
     )
     found = compare("recording", data, n_clips=1)
     assert found.notes == (
-        "STOI, PESQ, DNSMOS overall, DNSMOS signal, DNSMOS background, DNSMOS P.808: "
-        "left out, not installed; run: pip install 'vocoder[metrics]'",
+        "pitch error, voicing F1, STOI, PESQ, DNSMOS overall, DNSMOS signal, DNSMOS background, "
+        "DNSMOS P.808: left out, not installed; run: pip install 'vocoder[metrics]'",
     )
-    assert set(scores_of(found, "recording").values) == set(FIGURES_OF_ALL) - {"stoi", "pesq"}
+    assert set(scores_of(found, "recording").values) == set(FIGURES_OF_ALL) - {
+        *("f0_rmse", "voicing_f1", "stoi", "pesq")
+    }
 
 
 def test_a_figure_that_some_clips_lack_is_noted(data, monkeypatch):
@@ -208,6 +210,31 @@ def test_the_commands_print_a_table_and_json(run, data):
     found = json.loads(result.out)
     assert found["voices"][0]["figures"]["stoi"]["mean"] == pytest.approx(1)
     assert found["clips"] == [{"id": "clip0", "seconds": 0.592}]
+
+
+def test_only_the_clips_of_a_list_are_scored_in_its_order(run, data, tmp_path):
+    ids = tmp_path / "ids.txt"
+    ids.write_text("clip2\n\nclip0\n")
+    result = run("evaluate", "recording", "--data", data, "--ids", ids, "--json")
+    assert [clip["id"] for clip in json.loads(result.out)["clips"]] == ["clip2", "clip0"]
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        ("clip0\nclip9", ["line 2: 'clip9' is no clip of", "did you mean"]),
+        ("clip3", ["line 1: 'clip3' is a training clip"]),
+        ("clip0\nclip1\nclip0", ["line 3: 'clip0' is named a second time"]),
+        ("\n", ["names no clip"]),
+        (None, ["cannot be opened"]),
+    ],
+)
+def test_a_list_that_cannot_be_scored_is_told_in_one_line(run, data, tmp_path, names, words):
+    ids = tmp_path / "ids.txt"
+    if names is not None:
+        ids.write_text(names)
+    result = run("compare", "recording", "--data", data, "--ids", ids)
+    assert_one_error_line(result, ids, *words)
 
 
 @pytest.mark.parametrize(

@@ -56,6 +56,12 @@ def _clip_options(judge: Callable[..., Any]) -> Callable[..., Any]:
                 type=click.IntRange(1),
                 help="Score only this many test clips, the first ones; by default all.",
             ),
+            option(
+                "--ids",
+                group=FILES,
+                type=PATH,
+                help="Score the held-out clips whose ids this text file names, one a line.",
+            ),
             temperature_option(SOUND),
             seed_option(SOUND, "Draw the noise by this number."),
             refine_option(
@@ -109,6 +115,7 @@ def _judge(
     voices: tuple[str, ...],
     data: Path,
     clips: int | None,
+    ids: Path | None,
     temperature: float,
     seed: int,
     refine: int | None,
@@ -125,6 +132,7 @@ def _judge(
         voices,
         data,
         n_clips=clips,
+        ids=ids,
         temperature=temperature,
         seed=seed,
         refine=refine,

@@ -19,7 +19,9 @@ import torch
 from tqdm import tqdm
 
 from vocoder import checkpoint
-from vocoder.data.speech.corpus import Corpus, Utterance
+from vocoder.config import suggest
+from vocoder.data.speech.corpus import MANIFEST, Corpus, Utterance
+from vocoder.data.speech.given_splits import read_list
 from vocoder.errors import VocoderError
 from vocoder.judging import metrics
 from vocoder.judging.comparison import FIGURES, RECORDING, Comparison, VoiceScores
@@ -38,7 +40,13 @@ from vocoder.voice.vocoder import Vocoder
 # sought there.
 _TONE_PERIOD = 16
 _DNSMOS = ("dnsmos_overall", "dnsmos_signal", "dnsmos_background", "dnsmos_p808")
-_LIBRARIES = {"stoi": "pystoi", "pesq": "pesq"} | dict.fromkeys(_DNSMOS, "speechmos")
+_LIBRARIES = {
+    "f0_rmse": "parselmouth",
+    "voicing_f1": "parselmouth",
+    "stoi": "pystoi",
+    "pesq": "pesq",
+    **dict.fromkeys(_DNSMOS, "speechmos"),
+}
 
 _Metric = Callable[[npt.NDArray[np.float64], npt.NDArray[np.float64], int], float]
 
@@ -48,6 +56,7 @@ def compare(
     data: str | Path,
     *,
     n_clips: int | None = None,
+    ids: str | Path | None = None,
     temperature: float = 1.0,
     seed: int = 0,
     refine: int | None = None,
@@ -64,6 +73,8 @@ def compare(
             "recording" for the recordings themselves, which are ideal.
         data: A folder that `vocoder preprocess` made.
         n_clips: How many test clips, the first in order; None takes all.
+        ids: A text file with the id of a held-out clip on each line, of the test or of the
+            validation, to score these and no others.
         temperature: Standard deviation of the noise in copy synthesis.
         seed: Seed of the noise.
         refine: Mel-consistency steps in copy synthesis, the same for all voices; None is the
@@ -90,7 +101,8 @@ def compare(
         raise VocoderError(f"n_examples {n_examples}: must be 0 or more")
     with report_file(report) as page:
         corpus = Corpus.open(data)
-        clips = corpus.utterances("test")[:n_clips]
+        clips = corpus.utterances("test") if ids is None else _clips_of(corpus, data, Path(ids))
+        clips = clips[:n_clips]
         if not clips:
             raise VocoderError(
                 f"{data}: no test clips to score; preprocess it with --test-clips 1 or more"
@@ -137,6 +149,28 @@ def compare(
         if page is not None:
             page.write_text(render_report(comparison, examples.worst_first()), encoding="utf-8")
     return comparison
+
+
+def _clips_of(corpus: Corpus, data: str | Path, ids: Path) -> list[Utterance]:
+    """Return the held-out clips that a file names, in its order.
+
+    Raises:
+        VocoderError: a line names no clip, one that was trained on, or one a second time.
+    """
+    known = {clip.id: clip for clip in corpus.manifest.utterances}
+    clips: dict[str, Utterance] = {}
+    for number, name in read_list(ids):
+        place = f"{ids} line {number}: {name[:80]!r}"
+        if name not in known:
+            raise VocoderError(
+                f"{place} is no clip of {data}; a line is an id of {MANIFEST}{suggest(name, known)}"
+            )
+        if known[name].split == "train":
+            raise VocoderError(f"{place} is a training clip; name clips that are held out")
+        if name in clips:
+            raise VocoderError(f"{place} is named a second time")
+        clips[name] = known[name]
+    return list(clips.values())
 
 
 def _notes(

@@ -63,8 +63,8 @@ def test_a_corpus_may_be_for_judging_alone(tmp_path, source) -> None:
         (["en/nobody.wav"], None, r"test.txt line 1: 'en/nobody.wav' is no clip of .*source"),
         (["en/hello", "en-hello"], None, r"test.txt line 2: 'en-hello' is named a second time"),
         (["en/hello"], ["en/hello"], r"dev.txt line 1: 'en/hello' is named a second time"),
-        ([], None, r"test.txt: names no clip; write the path"),
-        (["en/hello"], [" "], r"dev.txt: names no clip; write the path"),
+        ([], None, r"test.txt: names no clip; write one on each line"),
+        (["en/hello"], [" "], r"dev.txt: names no clip; write one on each line"),
         (None, ["en/hello"], "validation list: give a test list too"),
     ],
 )

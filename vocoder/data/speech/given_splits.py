@@ -72,7 +72,7 @@ def read_list(path: Path) -> list[tuple[int, str]]:
         if line.strip()
     ]
     if not lines:
-        raise VocoderError(f"{path}: names no clip; write the path of a recording on each line")
+        raise VocoderError(f"{path}: names no clip; write one on each line")
     return lines
 
 

@@ -1,6 +1,9 @@
-"""Two recordings of the same, checked and cut to each other."""
+"""What figures share: two recordings of the same, checked and cut, and the import of an extra."""
 
 from __future__ import annotations
+
+import importlib
+import types
 
 import numpy as np
 import numpy.typing as npt
@@ -69,3 +72,21 @@ def sounding_pair(
     if not pair[0].any():
         raise UndefinedFigureError(f"{figure}: the reference is silent")
     return pair
+
+
+def import_extra(module: str, *, package: str | None = None) -> types.ModuleType:
+    """Return a library that measures.
+
+    Args:
+        module: The module to import, such as "pesq".
+        package: What pip calls it, if that is another name.
+
+    Raises:
+        VocoderError: it is not installed.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError:
+        raise VocoderError(
+            f"{package or module}: not installed; run: pip install 'vocoder[metrics]'"
+        ) from None

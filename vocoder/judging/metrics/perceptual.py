@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
-import types
 import warnings
 
 import numpy as np
 import numpy.typing as npt
 
-from vocoder.errors import VocoderError
-from vocoder.judging.metrics.pair import UndefinedFigureError, sounding_pair
+from vocoder.judging.metrics.pair import UndefinedFigureError, import_extra, sounding_pair
 
 
 def stoi(reference: npt.ArrayLike, estimate: npt.ArrayLike, sample_rate: int) -> float:
@@ -27,7 +24,7 @@ def stoi(reference: npt.ArrayLike, estimate: npt.ArrayLike, sample_rate: int) ->
         UndefinedFigureError: the reference is digital silence, or there is too little speech.
     """
     pair = sounding_pair("stoi", reference, estimate, sample_rate)
-    module = _extra("pystoi")
+    module = import_extra("pystoi")
     with warnings.catch_warnings():
         # It warns of too few frames and returns a number that looks like a very bad one.
         warnings.simplefilter("error", RuntimeWarning)
@@ -51,7 +48,7 @@ def pesq(reference: npt.ArrayLike, estimate: npt.ArrayLike, sample_rate: int) ->
         UndefinedFigureError: either is silent, or PESQ finds no speech in them.
     """
     pair = list(sounding_pair("pesq", reference, estimate, sample_rate))
-    module = _extra("pesq")
+    module = import_extra("pesq")
     if sample_rate != 16000:
         import librosa
 
@@ -69,10 +66,3 @@ def pesq(reference: npt.ArrayLike, estimate: npt.ArrayLike, sample_rate: int) ->
         raise UndefinedFigureError(
             f"pesq: {text}; it wants speech of a quarter second or more"
         ) from None
-
-
-def _extra(name: str) -> types.ModuleType:
-    try:
-        return importlib.import_module(name)
-    except ImportError:
-        raise VocoderError(f"{name}: not installed; run: pip install 'vocoder[metrics]'") from None

@@ -1,30 +1,33 @@
-"""Errors of pitch and of voicing, both after the same tracker: pYIN (Mauch and Dixon, 2014)."""
+"""Errors of pitch and of voicing, both after the same tracker: Praat's (Boersma, 1993).
+
+It finds the period by the autocorrelation of a window of three of the longest periods, and a path
+through the candidates of all frames.
+"""
 
 from __future__ import annotations
 
 import functools
-import math
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from vocoder.judging.metrics.pair import UndefinedFigureError, aligned_pair
+from vocoder.judging.metrics.pair import UndefinedFigureError, aligned_pair, import_extra
 
 F_MIN, F_MAX = 60.0, 600.0  # Hz; speaking voices
 _STEP = 0.01  # seconds from frame to frame
-_WINDOW = 0.093  # seconds
+_WINDOW = 3 / F_MIN  # seconds, below which Praat refuses a sound
 
 
 class _Track(NamedTuple):
-    f0: npt.NDArray[np.float64]  # Hz (T,); NaN where unvoiced
+    f0: npt.NDArray[np.float64]  # Hz (T,); 0 where unvoiced
     voiced: npt.NDArray[np.bool_]  # (T,)
 
 
 def f0_rmse(reference: npt.ArrayLike, estimate: npt.ArrayLike, sample_rate: int) -> float:
     """Return the root mean square error of the pitch in cents, 1200 to the octave.
 
-    Over frames of 10 ms that are voiced in both; a tracked pitch has steps of 10 cents.
+    Over frames of 10 ms that are voiced in both.
 
     Args:
         reference: Reference audio (N,).
@@ -33,7 +36,7 @@ def f0_rmse(reference: npt.ArrayLike, estimate: npt.ArrayLike, sample_rate: int)
         sample_rate: Sample rate of both, in Hz.
 
     Raises:
-        VocoderError: they do not fit each other.
+        VocoderError: they do not fit each other, or praat-parselmouth is not installed.
         UndefinedFigureError: no frame is voiced in both.
     """
     first, second = _tracks(reference, estimate, sample_rate)
@@ -56,7 +59,7 @@ def voicing_f1(reference: npt.ArrayLike, estimate: npt.ArrayLike, sample_rate: i
         sample_rate: Sample rate of both, in Hz.
 
     Raises:
-        VocoderError: they do not fit each other.
+        VocoderError: they do not fit each other, or praat-parselmouth is not installed.
     """
     first, second = (track.voiced for track in _tracks(reference, estimate, sample_rate))
     total = int(first.sum() + second.sum())
@@ -70,20 +73,15 @@ def _tracks(
     return _track(first.tobytes(), sample_rate), _track(second.tobytes(), sample_rate)
 
 
-# Tracking takes most of the time of a comparison, and both figures want it, and every voice of a
-# comparison wants that of the recording.
+# Both figures want it, and every voice of a comparison wants that of the recording.
 @functools.lru_cache(maxsize=4)
 def _track(audio: bytes, sample_rate: int) -> _Track:
-    import librosa
-
+    praat = import_extra("parselmouth", package="praat-parselmouth")
     samples = np.frombuffer(audio, np.float64)
-    f0, voiced, _ = librosa.pyin(
-        samples,
-        fmin=F_MIN,
-        fmax=F_MAX,
-        sr=sample_rate,
-        frame_length=2 ** round(math.log2(_WINDOW * sample_rate)),
-        hop_length=max(1, round(_STEP * sample_rate)),
-    )
-    # A frame of zeros has no period, and librosa may call it voiced.
-    return _Track(f0, voiced & np.isfinite(f0))
+    f0 = np.zeros(0)
+    # A little more than the window, since Praat counts in seconds, rounded.
+    if len(samples) > _WINDOW * sample_rate + 2:
+        sound = praat.Sound(samples, sample_rate)
+        track = sound.to_pitch_ac(time_step=_STEP, pitch_floor=F_MIN, pitch_ceiling=F_MAX)
+        f0 = track.selected_array["frequency"]
+    return _Track(f0, f0 > 0)
