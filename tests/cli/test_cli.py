@@ -183,8 +183,9 @@ def test_clipped_samples_are_counted(run, tmp_path, voice):
 def test_the_default_voice_is_named_with_its_reason(run, tmp_path):
     save_mel(tmp_path / "a.npy")
     result = run("synthesize", tmp_path / "a.npy", "-o", tmp_path / "a.wav")
-    default = default_voice()
-    assert f"vocoder: voice {default.voice}, the default: {default.reason}\n" in result.err
+    default = default_voice(TACOTRON2)
+    told = f"vocoder: voice {default.voice}, the default for tacotron2-22k: {default.reason}\n"
+    assert told in result.err
     assert n_samples(tmp_path / "a.wav") == 4 * 256
 
 
@@ -197,7 +198,11 @@ def shipped(tmp_path, monkeypatch):
     (folder / "tiny.md").write_text("# A tiny voice")
     voice = {"file": "tiny.safetensors", "card": "tiny.md", "figures": {"stoi": 0.25}}
     default = {"voice": "tiny", "reason": "STOI 0.25 against 0.2"}
-    catalogue = {"default": default, "presets": {}, "voices": {"tiny": voice}}
+    catalogue = {
+        "presets": {"tacotron2-22k": default},
+        "no_voice": "nothing else",
+        "voices": {"tiny": voice},
+    }
     (folder / "voices.json").write_text(json.dumps(catalogue))
     monkeypatch.setattr("vocoder.voice.catalogue._FOLDER", folder)
     return folder
@@ -207,7 +212,8 @@ def test_a_shipped_voice_is_known_by_its_name(run, tmp_path, shipped):
     mel = save_mel(tmp_path / "a.npy")
     run("synthesize", mel, "-o", tmp_path / "named.wav", "--voice", "tiny", "--seed=1")
     result = run("synthesize", mel, "-o", tmp_path / "default.wav", "--seed=1")
-    assert "vocoder: voice tiny, the default: STOI 0.25 against 0.2\n" in result.err
+    told = "vocoder: voice tiny, the default for tacotron2-22k: STOI 0.25 against 0.2\n"
+    assert told in result.err
     assert (tmp_path / "named.wav").read_bytes() == (tmp_path / "default.wav").read_bytes()
     assert load().name == "tiny"
     text = run("info", "tiny").out.decode()
@@ -216,19 +222,31 @@ def test_a_shipped_voice_is_known_by_its_name(run, tmp_path, shipped):
     assert_one_error_line(run("info", "tony"), "griffin-lim, tiny", "did you mean 'tiny'?")
 
 
+def test_each_mel_of_a_folder_is_spoken_by_the_default_voice_of_its_preset(run, tmp_path, shipped):
+    other = get_preset("hifigan-22k")
+    (tmp_path / "mels").mkdir()
+    write_mel(tmp_path / "mels" / "a.npz", some_mel(4), TACOTRON2)
+    write_mel(tmp_path / "mels" / "b.npz", some_mel(4), other)
+    result = run("synthesize", tmp_path / "mels", "-o", tmp_path / "out", "--seed=1")
+    assert "vocoder: voice tiny, the default for tacotron2-22k: STOI 0.25 against" in result.err
+    assert "vocoder: voice griffin-lim, the default for hifigan-22k: nothing else" in result.err
+    assert "(tiny, griffin-lim, cpu)" in result.err
+    for name, voice in (("a", "tiny"), ("b", "griffin-lim")):
+        alone = tmp_path / f"{name}.wav"
+        mel = tmp_path / "mels" / f"{name}.npz"
+        run("synthesize", mel, "-o", alone, "--seed=1", "--voice", voice)
+        assert (tmp_path / "out" / f"{name}.wav").read_bytes() == alone.read_bytes()
+
+
 def test_a_preset_has_a_default_voice_of_its_own_and_a_voice_its_own_refinement(
     run, tmp_path, shipped, caplog
 ):
     content = json.loads((shipped / "voices.json").read_text())
-    own = content["default"]
-    content["default"] = {"voice": "griffin-lim", "reason": "it needs no training"}
-    content["presets"] = {"tacotron2-22k": own}
     content["voices"]["tiny"]["refine"] = 2
     (shipped / "voices.json").write_text(json.dumps(content))
     mel = save_mel(tmp_path / "a.npy")
     command = ("synthesize", mel, "--seed=1", "-o", tmp_path / "default.wav")
-    assert "voice griffin-lim, the default: it needs no training" in run(*command).err
-    assert "voice tiny, the default" in run(*command, "--preset=tacotron2-22k").err
+    assert "voice tiny, the default for tacotron2-22k" in run(*command).err
     named = ("synthesize", mel, "--seed=1", "--voice=tiny", "-o")
     run(*named, tmp_path / "refined.wav", "--refine=2")
     run(*named, tmp_path / "plain.wav", "--refine=0")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import pickle
 
 import numpy as np
@@ -326,7 +327,26 @@ def test_every_shipped_voice_has_a_card_and_is_small():
 
 def test_load_griffin_lim_and_the_default():
     assert isinstance(load("griffin-lim"), GriffinLimVocoder)
-    assert vocoder.load().name == default_voice().voice
+    assert vocoder.load().name == default_voice(TACOTRON2).voice
+    assert load("griffin-lim", preset="vocos-24k").preset == get_preset("vocos-24k")
+
+
+def test_the_default_voice_is_that_of_the_preset_whatever_its_name_says():
+    for preset, default in Catalogue.read().presets.items():
+        voice = load(preset=preset)
+        assert (voice.name, voice.preset) == (default.voice, get_preset(preset))
+        other = dataclasses.replace(get_preset(preset), f_max=4000.0)
+        assert load(preset=other).name == "griffin-lim"
+        assert load(preset=other).preset == other
+
+
+def test_a_voice_is_refused_for_mels_of_another_preset(tmp_path):
+    save_tiny_voice(tmp_path / "best.safetensors")
+    assert load(tmp_path, preset="tacotron2-22k").preset == TACOTRON2
+    with pytest.raises(VocoderError, match=r"trained with the preset tacotron2-22k, not with voc"):
+        load(tmp_path, preset="vocos-24k")
+    with pytest.raises(VocoderError, match="preset 'tacotron': unknown"):
+        load(preset="tacotron")
 
 
 def test_griffin_lim_has_no_backend_and_no_budget():

@@ -149,7 +149,7 @@ def info(voice: str | None) -> None:
         from vocoder.device import resolve_device
         from vocoder.registry import MODELS
 
-        stated = catalogue.Catalogue.read().presets.items()
+        known = catalogue.Catalogue.read()
         gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
         table: dict[str, Any] = {
             "vocoder": vocoder.__version__,
@@ -158,8 +158,8 @@ def info(voice: str | None) -> None:
             "devices": ", ".join(["cpu", *gpus]),
             "default device": resolve_device(None),
             "voices": ", ".join(catalogue.voice_names()),
-            "default voice": _default(catalogue.default_voice()),
-            **{f"default voice of {preset}": _default(own) for preset, own in stated},
+            **{f"default voice of {name}": _default(own) for name, own in known.presets.items()},
+            "default voice of others": f"{catalogue.GRIFFIN_LIM} ({known.no_voice})",
             "models": ", ".join(MODELS.names()),
             "corpora": ", ".join(DATASETS.names()),
             "image sets": ", ".join(IMAGE_SETS.names()),

@@ -28,8 +28,7 @@ if TYPE_CHECKING:
     from vocoder.mel.normalisation import Scale
     from vocoder.synthesis.origin import MelOrigin
     from vocoder.synthesis.outputs import Report
-    from vocoder.voice.catalogue import Default
-    from vocoder.voice.vocoder import Vocoder
+    from vocoder.synthesis.speakers import Speakers
 
 
 def _mel_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -216,9 +215,8 @@ def synthesize(
     from vocoder.synthesis.files import synthesize_files
     from vocoder.synthesis.outputs import plan_outputs
     from vocoder.synthesis.sources import STANDARD_STREAM, collect_sources, standard_input
+    from vocoder.synthesis.speakers import Speakers
     from vocoder.synthesis.stream import synthesize_stream
-    from vocoder.voice.catalogue import default_voice
-    from vocoder.voice.load import load
     from vocoder.voice.pitch import read_f0
 
     to_stdout = out == STANDARD_STREAM
@@ -239,12 +237,10 @@ def synthesize(
                 "--stream: works from standard input to standard output; give - -o -"
             )
     origin = _origin(preset, mel_stats, mel_scale)
-    default = default_voice(preset) if voice is None else None
-    name = voice if default is None else default.voice
-    speaker = load(name, device=device, dtype=dtype, backend=backend, memory=memory)
+    speakers = Speakers(voice, device=device, dtype=dtype, backend=backend, memory=memory)
     if stream is None:
         report = synthesize_files(
-            speaker,
+            speakers,
             sources,
             outputs,
             origin=origin,
@@ -259,7 +255,7 @@ def synthesize(
         )
     else:
         report = synthesize_stream(
-            speaker,
+            speakers.first(origin.preset),
             standard_input(),
             sys.stdout.buffer,
             stream,
@@ -268,24 +264,26 @@ def synthesize(
             seed=seed,
             refine=refine,
         )
-    _tell(report, speaker, default)
+    _tell(report, speakers)
 
 
-def _tell(report: Report, speaker: Vocoder, default: Default | None) -> None:
-    """Print what was done, and why this voice spoke where nobody named one."""
+def _tell(report: Report, speakers: Speakers) -> None:
+    """Print what was done, and why these voices spoke where nobody named one."""
     for file, n_clipped in report.clipped.items():
         remedy = "; --peak-limit 1 plays all of it softer instead"
         click.echo(f"vocoder: {file}: {n_clipped} samples were clipped{remedy}", err=True)
     for file, gain in report.gains.items():
         softer = -20 * math.log10(gain)
         click.echo(f"vocoder: {file}: played {softer:.1f} dB softer, for the peak limit", err=True)
-    if default is not None:
-        click.echo(f"vocoder: voice {default.voice}, the default: {default.reason}", err=True)
+    for preset, default in speakers.defaults.items():
+        click.echo(
+            f"vocoder: voice {default.voice}, the default for {preset}: {default.reason}", err=True
+        )
     files = "file" if report.n_files == 1 else "files"
     click.echo(
         f"vocoder: {report.n_files} {files}, {report.audio_seconds:.2f} s of audio in "
         f"{report.compute_seconds:.2f} s: {report.times_real_time:.2f} × real time "
-        f"({speaker.name}, {speaker.device})",
+        f"({speakers}, {speakers.voices[0].device})",
         err=True,
     )
 
@@ -330,12 +328,13 @@ def serve(
     """
     from vocoder.synthesis.service import Service
     from vocoder.synthesis.sources import standard_input
-    from vocoder.voice.load import load
+    from vocoder.synthesis.speakers import Speakers
 
-    speaker = load(voice, device=device)
+    origin = _origin(preset, mel_stats, mel_scale)
+    speaker = Speakers(voice, device=device).first(origin.preset)
     service = Service(
         speaker,
-        _origin(preset, mel_stats, mel_scale),
+        origin,
         temperature=temperature,
         seed=seed,
         refine=refine,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import shlex
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -17,16 +16,15 @@ from tqdm import tqdm
 from vocoder.errors import VocoderError
 from vocoder.files.audio import check_peak_limit, limit_peak, read_wav, write_wav
 from vocoder.mel.appearance import telling_of_misfits
-from vocoder.mel.convert import convert_mel
 from vocoder.mel.files import read_mel
-from vocoder.mel.presets import MelPreset, preset_difference
+from vocoder.mel.presets import MelPreset
 from vocoder.mel.spectrogram import MelSpectrogram
 from vocoder.synthesis.origin import UNSTATED, MelOrigin
 from vocoder.synthesis.outputs import Report, naming, prepare_folders
 from vocoder.synthesis.sources import Source
+from vocoder.synthesis.speakers import Speakers
 from vocoder.voice.batches import pad_mels
 from vocoder.voice.denoiser import Denoiser, check_strength
-from vocoder.voice.griffin_lim import GriffinLimVocoder
 from vocoder.voice.pitch import F0, check_pitch
 from vocoder.voice.vocoder import Vocoder, check_settings
 
@@ -40,7 +38,7 @@ class _Job:
 
 
 def synthesize_files(
-    voice: Vocoder,
+    speakers: Speakers,
     sources: Sequence[Source],
     outputs: Sequence[Path | BinaryIO],
     *,
@@ -58,12 +56,11 @@ def synthesize_files(
 
     All inputs are read and checked before the first is spoken, so that a bad one costs no time and
     leaves nothing behind. Mels are of the preset of `origin`, else of the preset that they name,
-    else of the voice's, provided that their values look like it. Audio is copied through the same
-    preset.
-    Griffin-Lim takes every mel by its own preset.
+    else of the one that `speakers` expects, provided that their values look like it. Audio is
+    copied through the same preset.
 
     Args:
-        voice: The voice that speaks.
+        speakers: Who speaks each of them.
         sources: What to speak, as `collect_sources` returns it.
         outputs: a WAV path or an open binary file for each source.
         origin: What is stated of all mels.
@@ -91,31 +88,28 @@ def synthesize_files(
         raise VocoderError(
             f"f0: one track cannot fit {len(sources)} mels; speak them one at a time"
         )
-    voices = {voice.preset.fingerprint: voice}
     jobs = []
     for source, output in zip(sources, outputs, strict=True):
-        mel, stated = _read(source, origin, voice)
-        fitting = _fitting_voice(voices, voice, mel, stated, source)
-        jobs.append(_Job(source, output, fitting, mel.shape[-1]))
+        mel, stated = _read(source, origin, speakers.expected)
+        jobs.append(_Job(source, output, speakers.find(stated, mel, source), mel.shape[-1]))
     if batch_size > 1:
         jobs.sort(key=lambda job: (job.voice.preset.fingerprint, job.n_frames))
     prepare_folders([output for output in outputs if isinstance(output, Path)])
 
-    speakers = {job.voice for job in jobs} if denoise else ()
-    denoisers = {speaker: Denoiser(speaker) for speaker in speakers}
+    denoisers = {voice: Denoiser(voice) for voice in speakers.voices} if denoise else {}
     report = Report()
     total = sum(job.n_frames * job.voice.hop_length / job.voice.sample_rate for job in jobs)
     bar_format = "{l_bar}{bar}| {n:.1f}/{total:.1f} s [{elapsed}<{remaining}]"
     with (
-        tqdm(total=total, desc=voice.name, bar_format=bar_format, disable=None) as bar,
+        tqdm(total=total, desc=str(speakers), bar_format=bar_format, disable=None) as bar,
         telling_of_misfits(),
     ):
         for batch in _batches(jobs, batch_size):
-            speaker = batch[0].voice
-            mels = [_read(job.source, origin, voice)[0] for job in batch]
+            voice = batch[0].voice
+            mels = [_read(job.source, origin, speakers.expected)[0] for job in batch]
             start = time.perf_counter()
-            padded, lengths = pad_mels(mels, speaker.preset)
-            audio = speaker.synthesize(
+            padded, lengths = pad_mels(mels, voice.preset)
+            audio = voice.synthesize(
                 padded,
                 lengths,
                 temperature=temperature,
@@ -125,20 +119,20 @@ def synthesize_files(
                 f0=None if f0 is None else f0[None],
             )
             if denoise:
-                audio = denoisers[speaker](audio, denoise)
+                audio = denoisers[voice](audio, denoise)
             audio = audio.cpu()
             report.compute_seconds += time.perf_counter() - start
             for job, row, n_frames in zip(batch, audio, lengths, strict=True):
-                n_samples = n_frames * speaker.hop_length
+                n_samples = n_frames * voice.hop_length
                 _write(job, row[:n_samples], report, peak_limit)
-                bar.update(n_samples / speaker.sample_rate)
+                bar.update(n_samples / voice.sample_rate)
     return report
 
 
-def _read(source: Source, origin: MelOrigin, voice: Vocoder) -> tuple[Tensor, MelPreset]:
+def _read(source: Source, origin: MelOrigin, expected: MelPreset) -> tuple[Tensor, MelPreset]:
     """Return the (M, F) mel of a source and the preset it is made with."""
     if source.path is not None and source.is_recording:
-        stated = origin.preset or voice.preset
+        stated = origin.preset or expected
         audio, _ = read_wav(source.path, sample_rate=stated.sample_rate)
         try:
             with torch.inference_mode():
@@ -146,48 +140,8 @@ def _read(source: Source, origin: MelOrigin, voice: Vocoder) -> tuple[Tensor, Me
         except VocoderError as error:
             raise VocoderError(f"{source}: {error}") from None
     file = io.BytesIO(source.data) if source.path is None else source.path
-    read = read_mel(file, n_mels=voice.n_mels, preset=origin.preset)
-    return origin.restored(read.mel, read.preset, voice.preset, str(source))
-
-
-def _fitting_voice(
-    voices: dict[str, Vocoder], voice: Vocoder, mel: Tensor, stated: MelPreset, source: Source
-) -> Vocoder:
-    """Return the voice for a mel of the preset `stated`, or raise with the way out."""
-    if mel.shape[0] != stated.n_mels:
-        # With both presets the same, the voice's own words say it best.
-        raise VocoderError(
-            f"{source}: mel has {mel.shape[0]} bands, this voice was trained with {stated.n_mels} "
-            f"(preset {stated.name})"
-            if stated == voice.preset
-            else f"{source}: mel has {mel.shape[0]} bands, its preset {stated.name} has "
-            f"{stated.n_mels}; state another with --preset NAME"
-        )
-    if stated.fingerprint in voices:
-        return voices[stated.fingerprint]
-    if isinstance(voice, GriffinLimVocoder):
-        twin = GriffinLimVocoder(stated, device=voice.device, dtype=voice.dtype)
-        return voices.setdefault(stated.fingerprint, twin)
-    difference = ", ".join(preset_difference(stated, voice.preset))
-    if source.is_recording:
-        raise VocoderError(
-            f"{source}: is a recording, whose mel by preset {stated.name} is not the voice's "
-            f"{voice.preset.name} ({difference}); leave --preset out"
-        )
-    misfit = (
-        f"{source}: made with preset {stated.name}, but the voice wants {voice.preset.name} "
-        f"({difference})"
-    )
-    try:
-        convert_mel(mel, stated, voice.preset)
-    except VocoderError:
-        remedy = "it cannot be converted exactly: make it anew, or use --voice griffin-lim"
-        raise VocoderError(f"{misfit}; {remedy}") from None
-    path = source.path or Path("MEL.npy")
-    target = path.with_name(f"{path.stem}.{voice.preset.name}.npz")
-    command = ["vocoder", "convert-mel", str(path), "-o", str(target)]
-    command += ["--from", stated.name, "--to", voice.preset.name]
-    raise VocoderError(f"{misfit}; convert it: {shlex.join(command)}")
+    read = read_mel(file, n_mels=expected.n_mels, preset=origin.preset)
+    return origin.restored(read.mel, read.preset, expected, str(source))
 
 
 def _batches(jobs: Sequence[_Job], size: int) -> Iterator[list[_Job]]:

@@ -3,8 +3,8 @@
 `pretrained/voices.json` lists them:
 
     {
-      "default": {"voice": name, "reason": why},
       "presets": {preset: {"voice": name, "reason": why}},
+      "no_voice": why Griffin-Lim speaks mels of all other presets,
       "voices": {name: {"file": …, "card": …, "refine": …, "figures": {…}}}
     }
 
@@ -22,6 +22,7 @@ from typing import Any
 
 from vocoder.config import from_dict, suggest
 from vocoder.errors import VocoderError
+from vocoder.mel.presets import PRESETS, TACOTRON2, MelPreset, preset_difference
 
 GRIFFIN_LIM = "griffin-lim"
 _FOLDER = Path(__file__).parent.parent / "pretrained"
@@ -59,8 +60,8 @@ class Default:
 class Catalogue:
     """The content of `voices.json`."""
 
-    default: Default
-    presets: Mapping[str, Default]  # the defaults of presets that have one of their own
+    presets: Mapping[str, Default]  # which voice speaks mels of these
+    no_voice: str  # why Griffin-Lim speaks mels of all others
     voices: Mapping[str, ShippedVoice]
 
     @classmethod
@@ -75,8 +76,7 @@ class Catalogue:
             name: from_dict(Default, entry, f"voices.json: presets.{name}")
             for name, entry in content["presets"].items()
         }
-        default = from_dict(Default, content["default"], "voices.json: default")
-        return cls(default, presets, voices)
+        return cls(presets, content["no_voice"], voices)
 
 
 def voice_names() -> list[str]:
@@ -84,10 +84,13 @@ def voice_names() -> list[str]:
     return [GRIFFIN_LIM, *sorted(Catalogue.read().voices)]
 
 
-def default_voice(preset: str | None = None) -> Default:
-    """Return the voice that speaks when none is named, for mels of a preset if one is stated."""
+def default_voice(preset: MelPreset) -> Default:
+    """Return the voice that speaks mels of a preset when none is named."""
     catalogue = Catalogue.read()
-    return catalogue.default if preset is None else catalogue.presets.get(preset, catalogue.default)
+    # A preset of the same name that a file states may differ from ours.
+    is_ours = not preset_difference(PRESETS.get(preset.name, TACOTRON2), preset)
+    own = catalogue.presets.get(preset.name) if is_ours else None
+    return own or Default(GRIFFIN_LIM, catalogue.no_voice)
 
 
 def shipped_or_path(path_or_name: str | os.PathLike[str]) -> Path:

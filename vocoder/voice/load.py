@@ -9,6 +9,7 @@ import torch
 from vocoder import checkpoint
 from vocoder.device import resolve_device
 from vocoder.errors import VocoderError
+from vocoder.mel.presets import TACOTRON2, MelPreset, get_preset, preset_difference
 from vocoder.models.families.voice import VoiceModel
 from vocoder.voice.catalogue import GRIFFIN_LIM, Catalogue, default_voice, find_voice
 from vocoder.voice.flow import FlowVocoder
@@ -19,6 +20,7 @@ from vocoder.voice.vocoder import Vocoder
 def load(
     path_or_name: str | os.PathLike[str] | None = None,
     *,
+    preset: str | MelPreset | None = None,
     device: str | torch.device | None = None,
     dtype: str | torch.dtype | None = None,
     backend: str | None = None,
@@ -27,9 +29,11 @@ def load(
     """Load a voice.
 
     Args:
-        path_or_name: A checkpoint file, a run folder, the name of a shipped voice, or "griffin-lim"
-            (for the preset tacotron2-22k; `GriffinLimVocoder` takes any). None is the default voice
-            of that preset: the better of the shipped one and Griffin-Lim on held-out sentences.
+        path_or_name: A checkpoint file, a run folder, the name of a shipped voice, or
+            "griffin-lim". None is the default voice of the preset: a shipped one, if it beat
+            Griffin-Lim on held-out sentences, and else Griffin-Lim.
+        preset: What the mels are made with, or its name. Griffin-Lim takes any, and a trained
+            voice that of its training; None is that, or "tacotron2-22k".
         device: "cpu", "cuda", "cuda:1", …; None is a GPU where there is one.
         dtype: "float32", "float64", "bfloat16" or "float16"; None is the backend's own: float16
             operands with float32 sums for "triton", float32 for all others.
@@ -40,11 +44,14 @@ def load(
             Griffin-Lim takes neither this nor a backend.
 
     Raises:
-        VocoderError: There is no such voice, device or dtype, or the file is not a voice.
+        VocoderError: There is no such voice, preset, device or dtype, the file is not a voice, or
+            it was trained with another preset.
         BackendError: The backend that was asked for cannot run here.
     """
+    if isinstance(preset, str):
+        preset = get_preset(preset)
     if path_or_name is None:
-        path_or_name = default_voice().voice
+        path_or_name = default_voice(preset or TACOTRON2).voice
     name = os.fspath(path_or_name)
     if name == GRIFFIN_LIM:
         if backend not in (None, "auto") or memory is not None:
@@ -52,7 +59,7 @@ def load(
                 f"{name}: has no backend to choose and no memory to plan; leave both out, or name "
                 "a trained voice"
             )
-        return GriffinLimVocoder(device=device, dtype=dtype)
+        return GriffinLimVocoder(preset or TACOTRON2, device=device, dtype=dtype)
     path = find_voice(name)
     device = resolve_device(device)
     stored = checkpoint.load(path, device="cpu")
@@ -60,6 +67,11 @@ def load(
         raise VocoderError(
             f"{path}: a {stored.model_name} is not a voice and makes no sound; `vocoder sample` "
             "makes pictures with it"
+        )
+    if preset is not None and (differences := preset_difference(preset, stored.preset)):
+        raise VocoderError(
+            f"{path}: trained with the preset {stored.preset.name}, not with {preset.name} "
+            f"({', '.join(differences)})"
         )
     voice = FlowVocoder(
         stored.model,
