@@ -8,6 +8,7 @@ from helpers import perturb
 from vocoder import checkpoint
 from vocoder.mel.presets import get_preset
 from vocoder.models.nanoflow import NanoFlow, NanoFlowConfig
+from vocoder.models.sourceflow import SourceFlow, SourceFlowConfig
 from vocoder.models.waveflow import WaveFlow, WaveFlowConfig
 
 TACOTRON2 = get_preset("tacotron2-22k")
@@ -28,6 +29,18 @@ def voice_models():
             ),
         }
     return {kind: perturb(model, size=0.1).eval() for kind, model in models.items()}
+
+
+def pitched_model():
+    """Return a small perturbed model that is told the pitch, and hears a voice in every frame."""
+    sizes = {**SIZES, "flow_embedding": 4, "pitch_channels": 8}
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = SourceFlow(SourceFlowConfig(preset=TACOTRON2, order=32, **sizes))
+    perturb(model, size=0.05)
+    with torch.no_grad():
+        model.pitch.head.bias[-1] += 9
+    return model.eval()
 
 
 def save_tiny_voice(path, kind="nanoflow"):

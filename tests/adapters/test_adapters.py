@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from voices import TACOTRON2, some_mel, voice_models
+from voices import TACOTRON2, pitched_model, some_mel, voice_models
 
 from vocoder import adapters
 from vocoder.adapters.base import Adapter
@@ -28,6 +28,7 @@ from vocoder.mel.convert import convert_mel
 from vocoder.mel.presets import PRESETS, get_preset
 from vocoder.voice.flow import FlowVocoder
 from vocoder.voice.griffin_lim import GriffinLimVocoder
+from vocoder.voice.load import load
 
 HOP = 256
 
@@ -42,6 +43,9 @@ def voice_of(preset, **changes):
 
 def expected(voice, mel, origin, **options):
     return voice.synthesize(convert_mel(mel, origin, voice.preset), seed=3, **options)
+
+
+PITCHED = FlowVocoder(pitched_model(), TACOTRON2, name="pitched", device="cpu")
 
 
 # ---- the laws of every adapter ----
@@ -134,6 +138,25 @@ def test_temperature_is_that_of_synthesize(name):
     assert torch.equal(SPEAK[name](adapter, some_mel(2)), cooler)
 
 
+@every_adapter
+def test_pitch_is_that_of_synthesize_and_refused_by_a_voice_that_knows_none(name):
+    mel = some_mel(6)
+    adapter = CLASSES[name](PITCHED, TACOTRON2, seed=3, pitch=1.25)
+    higher = expected(PITCHED, mel, TACOTRON2, pitch=1.25)
+    torch.testing.assert_close(SPEAK[name](adapter, mel), higher, rtol=0, atol=2e-5)
+    assert not torch.equal(higher, expected(PITCHED, mel, TACOTRON2))
+    with pytest.raises(VocoderError, match="tiny: knows no pitch but that of the mel"):
+        CLASSES[name](voice_of("tacotron2-22k"), "tacotron2-22k", pitch=1.25)
+    with pytest.raises(VocoderError, match="pitch 0: give a factor above 0"):
+        CLASSES[name](PITCHED, "tacotron2-22k", pitch=0)
+
+
+def test_a_pipeline_may_hand_in_its_pitch():
+    mel, f0 = some_mel(6), torch.tensor([0.0, 0, 140, 150, 160, 0])
+    audio = Adapter(PITCHED, TACOTRON2, seed=3).speak(mel, f0=f0)
+    assert torch.equal(audio, expected(PITCHED, mel, TACOTRON2, f0=f0))
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @every_adapter
 def test_audio_comes_back_to_the_device_of_the_mel(name):
@@ -198,9 +221,9 @@ def test_torchaudio_lengths_of_any_kind_become_samples(lengths):
     assert n_samples.tolist() == [4 * HOP, 2 * HOP]
 
 
-def test_tacotron2_speaks_through_infer(tacotron2):
+@pytest.mark.parametrize("voice", [voice_of("tacotron2-22k"), PITCHED], ids=lambda v: v.name)
+def test_tacotron2_speaks_through_infer(tacotron2, voice):
     model, tokens, token_lengths = tacotron2
-    voice = voice_of("tacotron2-22k")
     waveglow = adapters.WaveGlowVocoder(voice, seed=3).eval()
     with torch.no_grad():
         mel, _, _ = model.infer(tokens, token_lengths)
@@ -246,8 +269,9 @@ def without_dropout(model, **call):
     return model.generate_speech(**call, **LIMITS)
 
 
-def test_speecht5_speaks(speecht5):
-    voice = voice_of("speecht5-16k", log="ln")
+@pytest.mark.parametrize("name", ["tiny", "prompts-16k"])
+def test_speecht5_speaks(speecht5, name):
+    voice = voice_of("speecht5-16k", log="ln") if name == "tiny" else load(name, device="cpu")
     speaker = adapters.HuggingFaceVocoder(voice, seed=3)
     call = {"input_ids": torch.tensor([[4, 5, 6, 7]]), "speaker_embeddings": torch.zeros(1, 8)}
     spectrogram = without_dropout(speecht5, **call)

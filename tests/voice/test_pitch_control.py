@@ -8,33 +8,21 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from helpers import perturb
+from voices import pitched_model
 
 from vocoder import checkpoint
 from vocoder.errors import VocoderError
 from vocoder.mel.presets import get_preset
-from vocoder.models.sourceflow import SourceFlow, SourceFlowConfig
 from vocoder.nets.pulses import unpack
 from vocoder.voice.flow import FlowVocoder
 from vocoder.voice.griffin_lim import GriffinLimVocoder
 
 PRESET = get_preset("tacotron2-22k")
-SIZES = {"channels": 6, "n_layers": 2, "n_flows": 2, "flow_embedding": 4, "pitch_channels": 8}
-
-
-def some_model() -> SourceFlow:
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        model = SourceFlow(SourceFlowConfig(preset=PRESET, order=32, **SIZES))
-    perturb(model, size=0.05)
-    with torch.no_grad():
-        model.pitch.head.bias[-1] += 9  # all frames have a voice
-    return model.eval()
 
 
 @pytest.fixture(scope="module")
 def speaker() -> FlowVocoder:
-    return FlowVocoder(some_model(), PRESET, device="cpu")
+    return FlowVocoder(pitched_model(), PRESET, device="cpu")
 
 
 def some_mel(n_frames: int = 20) -> np.ndarray:
@@ -121,7 +109,7 @@ def test_the_command_line_speaks_at_another_pitch_and_refuses_what_makes_no_sens
     run: Any, voice: Path, tmp_path: Path
 ) -> None:
     path = tmp_path / "voice.safetensors"
-    checkpoint.save(path, some_model(), PRESET, step=1, metrics={})
+    checkpoint.save(path, pitched_model(), PRESET, step=1, metrics={})
     np.save(tmp_path / "mel.npy", some_mel())
     np.save(tmp_path / "f0.npy", np.full(20, 150.0))
     np.save(tmp_path / "short.npy", np.full(3, 150.0))

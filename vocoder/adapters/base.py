@@ -9,6 +9,7 @@ from vocoder.errors import VocoderError
 from vocoder.mel.convert import convert_mel
 from vocoder.mel.presets import MelPreset, get_preset
 from vocoder.voice.batches import Lengths
+from vocoder.voice.pitch import check_pitch
 from vocoder.voice.vocoder import Vocoder, check_settings
 
 
@@ -25,14 +26,15 @@ class Adapter(nn.Module):
         temperature: Standard deviation of the noise, as `Vocoder.synthesize` takes it.
         seed: Seed of the noise, the same in every call; None draws fresh noise. Pipelines that fix
             the seed of torch do not reach it.
+        pitch: Factor of the pitch, as `Vocoder.synthesize` takes it.
 
     Attributes:
         voice: The voice that speaks.
         preset: Preset of the pipeline's mels.
 
     Raises:
-        VocoderError: There is no exact conversion from `preset` to the voice's, or a temperature or
-            seed that no voice takes.
+        VocoderError: There is no exact conversion from `preset` to the voice's, or a temperature
+            or seed that no voice takes, or another pitch than 1 from a voice that knows none.
     """
 
     def __init__(
@@ -42,19 +44,27 @@ class Adapter(nn.Module):
         *,
         temperature: float = 1.0,
         seed: int | None = None,
+        pitch: float = 1.0,
     ) -> None:
         super().__init__()
         self.voice = voice
         self.preset = get_preset(preset) if isinstance(preset, str) else preset
         self.temperature = temperature
         self.seed = seed
+        self.pitch = check_pitch(pitch)
         # Better refused here than after minutes of text-to-mel.
         check_settings(temperature, seed)
+        if self.pitch != 1:
+            voice.check_control()
         convert_mel(torch.zeros(self.preset.n_mels, 1), self.preset, voice.preset)
         self.place = nn.Parameter(torch.empty(0, device=voice.device), requires_grad=False)
 
     def speak(
-        self, mel: Tensor, lengths: Lengths | None = None, temperature: float | None = None
+        self,
+        mel: Tensor,
+        lengths: Lengths | None = None,
+        temperature: float | None = None,
+        f0: Tensor | None = None,
     ) -> Tensor:
         """Turn mels of the pipeline's preset into audio.
 
@@ -62,6 +72,8 @@ class Adapter(nn.Module):
             mel: (M, F) or (B, M, F), any float type, on any device.
             lengths: Frames (B,) of each item, as `Vocoder.synthesize` takes them.
             temperature: None is the adapter's own.
+            f0: The pitch in Hz, (F,) or (B, F), of a pipeline that predicts it, as
+                `Vocoder.synthesize` takes it.
 
         Returns:
             (N,) or (B, N), N = F · hop, of the mel's type and on its device.
@@ -77,6 +89,8 @@ class Adapter(nn.Module):
             lengths,
             temperature=self.temperature if temperature is None else temperature,
             seed=self.seed,
+            pitch=self.pitch,
+            f0=f0,
         )
         # A copy, since what inference mode made could not be changed in place by the pipeline.
         return audio.to(mel, copy=True)

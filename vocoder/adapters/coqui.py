@@ -26,6 +26,7 @@ class CoquiVocoder(Adapter):
             the text-to-speech model.
         temperature: Standard deviation of the noise.
         seed: Seed of the noise.
+        pitch: Factor of the pitch, for voices that know it.
     """
 
     @classmethod
@@ -36,6 +37,7 @@ class CoquiVocoder(Adapter):
         *,
         temperature: float = 1.0,
         seed: int | None = None,
+        pitch: float = 1.0,
     ) -> CoquiVocoder:
         """Make `voice` the vocoder of a Synthesizer.
 
@@ -43,7 +45,7 @@ class CoquiVocoder(Adapter):
             VocoderError: The voice cannot take the mels of the Synthesizer's text-to-speech model.
         """
         preset = denormalised_preset(synthesizer.tts_model.ap)
-        vocoder = cls(voice, preset, temperature=temperature, seed=seed)
+        vocoder = cls(voice, preset, temperature=temperature, seed=seed, pitch=pitch)
         synthesizer.vocoder_model = vocoder
         synthesizer.vocoder_ap = NoNormalisation()
         # The rates are equal, or there were no exact conversion: nothing gets interpolated.

@@ -24,6 +24,7 @@ class EspnetVocoder(Adapter):
         preset: None is that of ESPnet's recipes for the voice's sample rate.
         temperature: Standard deviation of the noise.
         seed: Seed of the noise.
+        pitch: Factor of the pitch, for voices that know it.
 
     Raises:
         VocoderError: No preset was given, and no recipe of ESPnet has the voice's sample rate.
@@ -36,6 +37,7 @@ class EspnetVocoder(Adapter):
         *,
         temperature: float = 1.0,
         seed: int | None = None,
+        pitch: float = 1.0,
     ) -> None:
         if preset is None:
             if voice.sample_rate not in _PRESETS:
@@ -45,7 +47,7 @@ class EspnetVocoder(Adapter):
                     f"{rates}; say preset="
                 )
             preset = _PRESETS[voice.sample_rate]
-        super().__init__(voice, preset, temperature=temperature, seed=seed)
+        super().__init__(voice, preset, temperature=temperature, seed=seed, pitch=pitch)
 
     @property
     def fs(self) -> int:

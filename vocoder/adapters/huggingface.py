@@ -27,6 +27,7 @@ class HuggingFaceVocoder(Adapter):
         preset: Preset of the model's mels.
         temperature: Standard deviation of the noise.
         seed: Seed of the noise.
+        pitch: Factor of the pitch, for voices that know it.
     """
 
     def __init__(
@@ -36,8 +37,9 @@ class HuggingFaceVocoder(Adapter):
         *,
         temperature: float = 1.0,
         seed: int | None = None,
+        pitch: float = 1.0,
     ) -> None:
-        super().__init__(voice, preset, temperature=temperature, seed=seed)
+        super().__init__(voice, preset, temperature=temperature, seed=seed, pitch=pitch)
         self.config = VocoderConfig(voice.sample_rate, self.preset.n_mels)
 
     def forward(self, spectrogram: Tensor) -> Tensor:

@@ -20,6 +20,7 @@ class TorchaudioVocoder(Adapter):
             "torchaudio-wavernn-22k" is that of the WAVERNN bundles.
         temperature: Standard deviation of the noise.
         seed: Seed of the noise.
+        pitch: Factor of the pitch, for voices that know it.
     """
 
     def __init__(
@@ -29,8 +30,9 @@ class TorchaudioVocoder(Adapter):
         *,
         temperature: float = 1.0,
         seed: int | None = None,
+        pitch: float = 1.0,
     ) -> None:
-        super().__init__(voice, preset, temperature=temperature, seed=seed)
+        super().__init__(voice, preset, temperature=temperature, seed=seed, pitch=pitch)
 
     @property
     def sample_rate(self) -> int:

@@ -16,6 +16,7 @@ class WaveGlowVocoder(Adapter):
         voice: A voice, such as `vocoder.load` returns.
         preset: Preset of the mels.
         seed: Seed of the noise; its temperature is `sigma`.
+        pitch: Factor of the pitch, for voices that know it.
     """
 
     def __init__(
@@ -24,8 +25,9 @@ class WaveGlowVocoder(Adapter):
         preset: MelPreset | str = "tacotron2-22k",
         *,
         seed: int | None = None,
+        pitch: float = 1.0,
     ) -> None:
-        super().__init__(voice, preset, seed=seed)
+        super().__init__(voice, preset, seed=seed, pitch=pitch)
 
     def infer(self, spect: Tensor, sigma: float = 1.0) -> Tensor:
         """Turn mels (B, M, F) into audio (B, N), with noise of standard deviation `sigma`."""

@@ -100,11 +100,15 @@ class FlowVocoder(Vocoder):
             cond = self.model.condition(mel, frames, f0)
         return self.renderer.render(z, cond, frames)
 
+    def check_control(self) -> None:
+        """Refuse to speak at another pitch, where the model is not told it."""
+        if not isinstance(self.model, PitchedVoice):
+            super().check_control()
+
     def _with_pitch(
         self, mel: Tensor, frames: Tensor | None, f0: Tensor | None, factor: float
     ) -> tuple[Tensor, Tensor]:
-        if not isinstance(self.model, PitchedVoice):
-            return super()._with_pitch(mel, frames, f0, factor)
+        assert isinstance(self.model, PitchedVoice)
         return with_pitch(self.model, mel, self.preset, frames, f0, factor)
 
     def _start_stream(

@@ -159,6 +159,7 @@ class Vocoder(ABC):
             own_frames = frames if ragged else None
             told = None
             if factor != 1 or wanted is not None:
+                self.check_control()
                 track = None if wanted is None else wanted.reshape(n_items, n_frames)
                 batch, told = self._with_pitch(batch, own_frames, track, factor)
             audio = self._render(batch, own_frames, temperature, seeds, told).float()
@@ -169,6 +170,17 @@ class Vocoder(ABC):
         if mel.ndim == 2:
             audio = audio[0]
         return audio if isinstance(mel, Tensor) else audio.cpu().numpy()
+
+    def check_control(self) -> None:
+        """Refuse to speak at another pitch than that of the mel, where the voice cannot.
+
+        Raises:
+            VocoderError: It cannot.
+        """
+        raise VocoderError(
+            f"{self.name}: knows no pitch but that of the mel; leave out pitch and f0, or take a "
+            "voice that `vocoder info` says can change it"
+        )
 
     def stream(
         self,
@@ -334,10 +346,7 @@ class Vocoder(ABC):
         self, mel: Tensor, frames: Tensor | None, f0: Tensor | None, factor: float
     ) -> tuple[Tensor, Tensor]:
         """Return mels that are spoken at another pitch and that pitch; see `with_pitch`."""
-        raise VocoderError(
-            f"{self.name}: knows no pitch but that of the mel; leave out pitch and f0, or take a "
-            "voice that `vocoder info` says can change it"
-        )
+        raise NotImplementedError
 
     @abstractmethod
     def _start_stream(
