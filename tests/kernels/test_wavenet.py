@@ -7,8 +7,8 @@ import torch
 from helpers import perturb
 from torch import Tensor
 
-from vocoder.kernels.wavenet import CpuWaveNet, LayerWeights
-from vocoder.nets.wavenet1d import GatedLayer1d, WaveNet1d
+from vocoder.kernels.wavenet import CpuWaveNet
+from vocoder.nets.wavenet1d import WaveNet1d
 
 C, N_COND = 5, 7
 # Dilations, scale, and columns: one, odd, fewer than a dilation, several blocks of columns.
@@ -22,6 +22,15 @@ CASES = [
 ]
 
 
+@pytest.fixture(params=[0, 128], ids=["winograd", "direct"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Convolve by either way, whatever the channels."""
+    monkeypatch.setattr("vocoder.kernels.wavenet.NARROW", request.param)
+
+
+each_way = pytest.mark.usefixtures("way")
+
+
 def reference(dilations: tuple[int, ...], scale: float, whole_last: bool) -> WaveNet1d:
     torch.manual_seed(0)
     net = perturb(WaveNet1d(C, N_COND, dilations, scale=scale, whole_last=whole_last), size=0.2)
@@ -32,30 +41,12 @@ def reference(dilations: tuple[int, ...], scale: float, whole_last: bool) -> Wav
 
 
 def packed(net: WaveNet1d, front: Tensor | None = None) -> CpuWaveNet:
-    layers = []
-    for i, layer in enumerate(net.layers):
-        assert isinstance(layer, GatedLayer1d)
-        mine = slice(2 * C * i, 2 * C * (i + 1))
-        mix = layer.res_skip.weight[..., 0].t()
-        last = i == len(net.layers) - 1
-        layers.append(
-            LayerWeights(
-                conv=layer.conv.weight.permute(2, 1, 0),
-                bias=layer.conv.bias + net.cond.bias[mine],
-                cond=net.cond.weight[mine, :, 0].t(),
-                res=None if last else mix[:, :C],
-                res_bias=None if last else layer.res_skip.bias[:C],
-                out=mix[:, -C:],
-            )
-        )
-    out_bias = sum(layer.res_skip.bias[-C:] for layer in net.layers)  # type: ignore[union-attr, misc]
-    dilations = [layer.conv.dilation[0] for layer in net.layers]  # type: ignore[union-attr]
-    assert isinstance(out_bias, Tensor)
-    return CpuWaveNet(layers, dilations, out_bias, net.scale, front)
+    return net.pack(net.cond.weight[..., 0].t(), net.cond.bias, front=front)
 
 
 @pytest.mark.parametrize(("dilations", "scale", "n"), CASES)
 @pytest.mark.parametrize("opened", [False, True])
+@each_way
 @torch.no_grad()
 def test_it_is_the_net(dilations: tuple[int, ...], scale: float, n: int, opened: bool) -> None:
     net = reference(dilations, scale, whole_last=opened)
@@ -70,6 +61,7 @@ def test_it_is_the_net(dilations: tuple[int, ...], scale: float, n: int, opened:
 
 
 @pytest.mark.parametrize(("left", "right"), [(15, 15), (20, 0), (3, 17), (0, 0)])
+@each_way
 @torch.no_grad()
 def test_a_window_needs_no_more_than_the_reach(left: int, right: int) -> None:
     net = reference((1, 2, 4, 8), 1.0, whole_last=False)

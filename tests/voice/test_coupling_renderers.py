@@ -1,4 +1,4 @@
-"""The fast renderer of WaveGlow, beyond the laws of every voice."""
+"""The fast renderers of WaveGlow and FloWaveNet, beyond the laws of every voice."""
 
 from __future__ import annotations
 
@@ -12,32 +12,36 @@ from helpers import audio_and_mel, coupling_models
 from vocoder.benchmark.published_waveglow import PublishedWaveGlow
 from vocoder.errors import VocoderError
 from vocoder.kernels.dispatch import BackendError
+from vocoder.models.families.coupling_flow import CouplingFlow
 from vocoder.models.waveglow import WaveGlow
 from vocoder.voice.renderer import make_renderer
-from vocoder.voice.renderers.waveglow import WaveGlowRenderer
+from vocoder.voice.windows import WindowRenderer
 
 WAVEGLOWS = {n: m for n, m in coupling_models().items() if isinstance(m, WaveGlow)}
-FAST = {n: m for n, m in WAVEGLOWS.items() if n in ("waveglow", "waveglow-alternate")}
+UNKNOWN = ("waveglow-wide-kernel", "waveglow-loose")
+FAST = {n: m for n, m in coupling_models().items() if n not in UNKNOWN}
 each_fast = pytest.mark.parametrize("model", FAST.values(), ids=FAST.keys())
 
 
 @each_fast
 @pytest.mark.parametrize("window", [3, 16, 8192])
-def test_windows_of_any_size_give_the_inverse(model: WaveGlow, window: int) -> None:
+def test_windows_of_any_size_give_the_inverse(model: CouplingFlow, window: int) -> None:
     """To items of a padded batch, too, each as if alone."""
     z, mel = audio_and_mel(model, n_frames=11, batch=3)
     lengths = torch.tensor([11, 1, 7])
     folded = model.fold()
-    renderer = WaveGlowRenderer(folded, torch.float64, window)
+    renderer = make_renderer(folded, torch.float64)
+    assert isinstance(renderer, WindowRenderer)
+    renderer.window = window
     audio = renderer.render(z.clone(), mel, lengths)
     for item, n in enumerate(lengths.tolist()):
         n_samples = n * model.hop_length
         with torch.no_grad():
             alone = folded.inverse(z[item : item + 1, :n_samples], mel[item : item + 1, :, :n])
-        torch.testing.assert_close(audio[item, :n_samples], alone[0], atol=1e-9, rtol=0)
+        torch.testing.assert_close(audio[item, :n_samples], alone[0], atol=1e-12, rtol=0)
 
 
-@pytest.mark.parametrize("name", ["waveglow-wide-kernel", "waveglow-loose"])
+@pytest.mark.parametrize("name", UNKNOWN)
 def test_what_the_fast_path_does_not_know_is_left_to_the_inverse(name: str) -> None:
     folded = WAVEGLOWS[name].fold()
     assert make_renderer(folded, torch.float64).backend == "reference"
@@ -45,11 +49,12 @@ def test_what_the_fast_path_does_not_know_is_left_to_the_inverse(name: str) -> N
         make_renderer(folded, torch.float64, "cpu")
 
 
-def test_a_budget_is_kept_or_refused() -> None:
-    folded = FAST["waveglow"].fold()
-    renderer = make_renderer(folded, torch.float64, memory=2**20)
-    assert isinstance(renderer, WaveGlowRenderer)
-    assert 256 <= renderer.window < 8192
+@pytest.mark.parametrize(("name", "budget"), [("waveglow", 2**20), ("flowavenet", 2**21)])
+def test_a_budget_is_kept_or_refused(name: str, budget: int) -> None:
+    folded = FAST[name].fold()
+    renderer = make_renderer(folded, torch.float64, memory=budget)
+    assert isinstance(renderer, WindowRenderer)
+    assert renderer.smallest <= renderer.window < renderer.largest
     with pytest.raises(VocoderError, match=r"memory 0 MB: this voice takes \d+ MB"):
         make_renderer(folded, torch.float64, memory=1000)
 
@@ -68,12 +73,16 @@ def test_the_published_infer_is_the_inverse(model: WaveGlow) -> None:
 
 WATCHED = """
 import resource, sys, torch
+from vocoder.models.flowavenet import FloWaveNet, FloWaveNetConfig
 from vocoder.models.waveglow import WaveGlow, WaveGlowConfig
 from vocoder.voice.renderer import make_renderer
 torch.manual_seed(0)
-model = WaveGlow(WaveGlowConfig(channels=16, n_layers=6, n_flows=4)).eval()
-renderer = make_renderer(model.fold(), None)
-n_frames = int(float(sys.argv[1]) * 22050 / 256)
+if sys.argv[1] == "waveglow":
+    model = WaveGlow(WaveGlowConfig(channels=16, n_layers=6, n_flows=4))
+else:
+    model = FloWaveNet(FloWaveNetConfig(channels=16, n_blocks=4, n_flows=2, blocks_per_split=2))
+renderer = make_renderer(model.eval().fold(), None)
+n_frames = int(float(sys.argv[2]) * 22050 / 256)
 mel = torch.rand(1, 80, n_frames)
 with torch.inference_mode():
     renderer.render(torch.randn(1, n_frames * 256), mel, None)
@@ -82,11 +91,12 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 
 
 @pytest.mark.slow
-def test_minutes_take_no_more_memory_than_seconds() -> None:
+@pytest.mark.parametrize("name", ["waveglow", "flowavenet"])
+def test_minutes_take_no_more_memory_than_seconds(name: str) -> None:
     """Beside the mel, twice, and the audio, three times: noise, and before and after a flow."""
     peaks = {}
     for seconds in (10, 300):
-        command = [sys.executable, "-c", WATCHED, str(seconds)]
+        command = [sys.executable, "-c", WATCHED, name, str(seconds)]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         unit = 1 if sys.platform == "darwin" else 1024
         arrays = 4 * seconds * 22050 * (3 + 2 * 80 / 256)

@@ -20,7 +20,27 @@ from torch import Tensor
 
 from vocoder.kernels.winograd import MIDDLE, Filtering, choose_filtering
 
+NARROW = 128  # channels, below which Winograd's passes over memory cost what it saves
 COLUMNS = 1024  # that a layer computes at once, or one block of tiles if that is longer
+
+
+class Scratch:
+    """Memory for intermediate results, taken once: fresh memory costs more than to write it.
+
+    Args:
+        like: A tensor of the type wanted.
+    """
+
+    def __init__(self, like: Tensor) -> None:
+        self.like = like
+        self.buffers: dict[str, Tensor] = {}
+
+    def __call__(self, name: str, *shape: int) -> Tensor:
+        """Return the buffer of that name in a shape; what was in it is lost."""
+        size = math.prod(shape)
+        if name not in self.buffers or len(self.buffers[name]) < size:
+            self.buffers[name] = self.like.new_empty(size)
+        return self.buffers[name][:size].view(shape)
 
 
 @dataclass(frozen=True)
@@ -64,10 +84,12 @@ class CpuWaveNet:
         front: Tensor | None = None,
     ) -> None:
         self.dilations = tuple(dilations)
-        self.out_bias = out_bias
         self.scale = scale
         self.front = front
         self.layers = [_Layer(weights, scale) for weights in layers]
+        first = self.layers[0]  # whose output is the first, so that the bias is put into it
+        self.n_out = len(out_bias)
+        first.mix_bias = torch.cat([first.mix_bias[: -self.n_out], out_bias])
         if front is not None:  # three columns of the input, side by side, to layer 0's a
             self.opener = _doubled((front @ layers[0].conv).flatten(0, 1))
 
@@ -77,7 +99,14 @@ class CpuWaveNet:
         return sum(self.dilations)
 
     @torch.no_grad()
-    def __call__(self, x: Tensor, cond: Tensor, left: int = 0, right: int = 0) -> Tensor:
+    def __call__(
+        self,
+        x: Tensor,
+        cond: Tensor,
+        left: int = 0,
+        right: int = 0,
+        scratch: Scratch | None = None,
+    ) -> Tensor:
         """Return the sum of what the layers put out, with its bias.
 
         Args:
@@ -86,30 +115,36 @@ class CpuWaveNet:
             left: Columns at the start that are there to be seen alone. If fewer than the reach,
                 nothing lies before them.
             right: Columns at the end, likewise.
+            scratch: Memory of calls before this one; None takes its own.
 
         Returns:
-            (n − left − right, n_out).
+            (n − left − right, n_out), in the memory of `scratch`.
         """
         n, pad = len(x), max(self.dilations)
         room = pad + n + 6 * pad  # with what the last tiles see and write beyond the end
         C = self.layers[0].channels
-        out = x.new_zeros(room, len(self.out_bias))
-        h = x.new_zeros(room, C)
+        scratch = Scratch(x) if scratch is None else scratch
+        out = scratch("out", room, self.n_out)
+        h, after = scratch("h", room, C), scratch("after", room, C)
+        _zero_around(h, pad, pad + n)
         inner = h[pad : pad + n]
         if self.front is None:
             inner.copy_(x)
         else:
             torch.mm(x, self.front, out=inner)
-        after = torch.zeros_like(h)
-        scratch = _Scratch(x)
         for index, (start, stop) in enumerate(self._spans(n, left, right)):
             run = _Run(self, index, cond, h, after, out, pad, scratch)
+            d = self.dilations[index]
             if index == 0 and self.front is not None:
-                run.open(x, start, stop)
+                run.direct(F.pad(x, (0, 0, d, d)), self.opener, start, stop)
+            elif C < NARROW:
+                taps = self.layers[index].conv.flatten(0, 1)
+                run.direct(h[pad - d : pad + n + d], taps, start, stop)
             else:
-                run.layer(start, stop)
+                run.winograd(start, stop)
+            _zero_around(after, pad + start, pad + stop)
             h, after = after, h
-        return out[pad + left : pad + n - right] + self.out_bias
+        return out[pad + left : pad + n - right]
 
     def _spans(self, n: int, left: int, right: int) -> list[tuple[int, int]]:
         """Return which columns each layer must compute."""
@@ -149,25 +184,6 @@ class _Layer:
         return self.factors[filtering.m]
 
 
-class _Scratch:
-    """Memory for intermediate results, taken once: fresh memory costs more than to write it.
-
-    Args:
-        like: A tensor of the type wanted.
-    """
-
-    def __init__(self, like: Tensor) -> None:
-        self.like = like
-        self.buffers: dict[str, Tensor] = {}
-
-    def __call__(self, name: str, *shape: int) -> Tensor:
-        """Return the buffer of that name in a shape; what was in it is lost."""
-        size = math.prod(shape)
-        if name not in self.buffers or len(self.buffers[name]) < size:
-            self.buffers[name] = self.like.new_empty(size)
-        return self.buffers[name][:size].view(shape)
-
-
 class _Run:
     """One layer of one call.
 
@@ -191,27 +207,33 @@ class _Run:
         after: Tensor,
         out: Tensor,
         pad: int,
-        scratch: _Scratch,
+        scratch: Scratch,
     ) -> None:
-        self.weights = net.layers[index]
+        self.weights, self.is_first = net.layers[index], index == 0
         self.dilation = net.dilations[index]
         self.net, self.cond, self.h, self.after, self.out, self.pad = net, cond, h, after, out, pad
         self.scratch = scratch
 
-    def open(self, x: Tensor, start: int, stop: int) -> None:
-        """Do layer 0 from three columns of the input of the front."""
-        d = self.dilation
-        padded = F.pad(x, (0, 0, d, d))
-        n = len(x)
-        taps = torch.cat([padded[k * d : k * d + n] for k in range(3)], dim=1)
+    def direct(self, x: Tensor, taps: Tensor, start: int, stop: int) -> None:
+        """Do the layer for the columns [start, stop) by one product for all three taps.
+
+        Args:
+            x: What it convolves (d + n + d, c), with the columns that it sees beyond its own.
+            taps: (3 · c, 2C), from three columns side by side.
+            start: The first column.
+            stop: One past the last column.
+        """
+        d, weights = self.dilation, self.weights
         for lo in range(start, stop, COLUMNS):
             hi = min(lo + COLUMNS, stop)
-            a = self.scratch("a", hi - lo, len(self.weights.bias))
-            torch.addmm(self.weights.bias, taps[lo:hi], self.net.opener, out=a)
-            a.addmm_(self.cond[lo:hi], self.weights.cond)
+            seen = self.scratch("seen", hi - lo, len(taps))
+            torch.cat([x[lo + k * d : hi + k * d] for k in range(3)], dim=1, out=seen)
+            a = self.scratch("a", hi - lo, len(weights.bias))
+            torch.addmm(weights.bias, seen, taps, out=a)
+            a.addmm_(self.cond[lo:hi], weights.cond)
             self._mix(a, lo)
 
-    def layer(self, start: int, stop: int) -> None:
+    def winograd(self, start: int, stop: int) -> None:
         """Do the layer for the columns [start, stop)."""
         width = stop - start
         # By how many columns there are at all: those before and after are seen too.
@@ -270,7 +292,16 @@ class _Run:
             h, after = self.h[places], self.after[places]
             torch.add(mixed[:, :C], h, alpha=self.net.scale, out=after)
             mixed = mixed[:, C:]
-        self.out[places] += mixed
+        if self.is_first:
+            self.out[places] = mixed
+        else:
+            self.out[places] += mixed
+
+
+def _zero_around(columns: Tensor, lo: int, hi: int) -> None:
+    """Put zeros into all rows but [lo, hi), which the tiles at the edges see."""
+    columns[:lo] = 0
+    columns[hi:] = 0
 
 
 def _doubled(weights: Tensor) -> Tensor:

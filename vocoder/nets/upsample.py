@@ -9,6 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 
+from vocoder.kernels.upsample import CpuUpsampler
+
 SLOPE = 0.4  # of the leaky ReLU, as in the published code
 
 
@@ -58,6 +60,13 @@ class Upsampler(nn.Module):
                 lengths = lengths * stride
                 c = c * column_mask(lengths, c.shape[-1])
         return c.squeeze(1)
+
+    @torch.no_grad()
+    def pack(self) -> CpuUpsampler:
+        """Return what computes the same of one item on a CPU, without weight norm."""
+        weights = [stage.weight[0, 0].contiguous() for stage in self.stages]  # type: ignore[index]
+        biases = [stage.bias for stage in self.stages]
+        return CpuUpsampler(weights, biases, self.strides, SLOPE)  # type: ignore[arg-type]
 
 
 def reach(strides: tuple[int, ...]) -> int:

@@ -15,6 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 
+from vocoder.kernels.wavenet import CpuWaveNet, LayerWeights
+
 
 class WaveNet1d(nn.Module):
     """Gated residual layers over columns, each seeing as far ahead as back; returns their skips.
@@ -69,6 +71,49 @@ class WaveNet1d(nn.Module):
             if layer is not self.layers[-1]:
                 h = (h + r) * self.scale
         return skips
+
+    @torch.no_grad()
+    def pack(
+        self,
+        projection: Tensor,
+        constant: Tensor,
+        end: nn.Conv1d | None = None,
+        front: Tensor | None = None,
+    ) -> CpuWaveNet:
+        """Return what computes the same on a CPU, for kernels of 3 columns.
+
+        Args:
+            projection: (n_cond, 2C · L), from the conditioning to the gates of all layers.
+            constant: (2C · L,), what is added there whatever the conditioning.
+            end: A 1 × 1 convolution that the sum of the skips goes through; None: none.
+            front: A linear map in front of layer 0, as `CpuWaveNet` takes it.
+        """
+        layers, dilations, out_bias = [], [], projection.new_zeros(1)
+        if end is not None and end.bias is not None:
+            out_bias = out_bias + end.bias
+        width = projection.shape[1] // len(self.layers)
+        C = width // 2
+        for i, layer in enumerate(self.layers):
+            assert isinstance(layer, GatedLayer1d)
+            mine = slice(width * i, width * (i + 1))
+            mix, bias = layer.res_skip.weight[..., 0], layer.res_skip.bias
+            skip, skip_bias = mix[-C:], bias[-C:]
+            if end is not None:
+                skip, skip_bias = end.weight[..., 0] @ skip, end.weight[..., 0] @ skip_bias
+            out_bias = out_bias + skip_bias
+            last = i == len(self.layers) - 1
+            layers.append(
+                LayerWeights(
+                    conv=layer.conv.weight.permute(2, 1, 0),
+                    bias=layer.conv.bias + constant[mine],
+                    cond=projection[:, mine],
+                    res=None if last else mix[:C].t(),
+                    res_bias=None if last else bias[:C],
+                    out=skip.t(),
+                )
+            )
+            dilations.append(layer.conv.dilation[0])
+        return CpuWaveNet(layers, dilations, out_bias, self.scale, front)
 
 
 class GatedLayer1d(nn.Module):
