@@ -12,10 +12,13 @@ from voices import pitched_model
 
 from vocoder import checkpoint
 from vocoder.errors import VocoderError
+from vocoder.files.audio import read_wav
 from vocoder.mel.presets import get_preset
+from vocoder.mel.spectrogram import MelSpectrogram
 from vocoder.nets.pulses import unpack
 from vocoder.voice.flow import FlowVocoder
 from vocoder.voice.griffin_lim import GriffinLimVocoder
+from vocoder.voice.load import load
 
 PRESET = get_preset("tacotron2-22k")
 
@@ -125,3 +128,33 @@ def test_the_command_line_speaks_at_another_pitch_and_refuses_what_makes_no_sens
     assert refused.code != 0
     assert "knows no pitch but that of the mel" in refused.err
     assert "this voice cannot change it" in run("info", voice).out.decode()
+
+
+RECORDING = Path(__file__).parents[2] / "docs" / "sounds" / "prompt-recording.wav"
+
+
+def tones_of(audio: np.ndarray, rate: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the pitch (T,) in Hz, 0 where there is no voice, and three formants (T, 3) in Hz."""
+    praat = pytest.importorskip("parselmouth")
+    sound = praat.Sound(audio.astype(np.float64), rate)
+    track = sound.to_pitch_ac(time_step=0.01, pitch_floor=60, pitch_ceiling=500)
+    formants = sound.to_formant_burg(time_step=0.01, maximum_formant=5500)
+    found = [[formants.get_value_at_time(n, t) for n in (1, 2, 3)] for t in track.xs()]
+    return track.selected_array["frequency"], np.array(found)
+
+
+@pytest.mark.parametrize("factor", [0.8, 1.25])
+def test_the_pitch_of_a_recording_moves_and_its_formants_stay(factor: float) -> None:
+    voice = load("prompts-16k", device="cpu")
+    audio, rate = read_wav(RECORDING, sample_rate=voice.sample_rate)
+    mel = MelSpectrogram(voice.preset)(torch.from_numpy(audio))
+    plain, moved = (
+        tones_of(voice.synthesize(mel, seed=0, pitch=pitch).numpy(), rate)
+        for pitch in (1.0, factor)
+    )
+    both = (plain[0] > 0) & (moved[0] > 0)
+    assert both.sum() > 0.8 * (plain[0] > 0).sum()
+    cents = 1200 * np.log2(moved[0][both] / plain[0][both] / factor)
+    assert abs(np.median(cents)) < 20
+    ratios = np.nanmedian(moved[1][both] / plain[1][both], axis=0)
+    np.testing.assert_allclose(ratios, 1, atol=0.04)
