@@ -21,8 +21,8 @@ from vocoder.mel.presets import MelPreset
 # a pitch that moves within the window blurs the higher ones more. A comb as deep everywhere raises
 # the bands from 0.8 to 2.3 kHz by 4 dB and the first formant by a fifth.
 _NOISE, _BLUR = 0.02, 0.03
-# By how much the peaks of the averaged logarithm are raised again and its valleys lowered; less than
-# CheapTrick's 0.15, with which the first formant fell where the pitch rose.
+# By how much the peaks of the averaged logarithm are raised again and its valleys lowered. With the
+# 0.15 of CheapTrick the first formant fell where the pitch rose.
 _RECOVERY = 0.1
 _LARGEST = 5.0  # nats of power by which the envelope of the new mel is corrected at most
 
