@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor
 
-from vocoder.kernels.gated_conv.op import GatedConvWeights
+from vocoder.kernels import GatedConvWeights, gated_conv2d, use
 
 
 @dataclass(frozen=True)
@@ -71,3 +71,49 @@ def random_layer(case: Case, seed: int = 0) -> tuple[Tensor, Tensor, GatedConvWe
         out=random(C, n, size=C**-0.5),
     )
     return h, cond, weights
+
+
+def random_past(case: Case) -> Tensor:
+    """Return the rows above the first, in float64."""
+    (B, _, W), (d_h, _) = case.size, case.dilation
+    return torch.randn(B, 2 * d_h, W, case.channels, dtype=torch.float64)
+
+
+def outputs_and_gradients(
+    backend: str,
+    case: Case,
+    h: Tensor,
+    cond: Tensor,
+    w: GatedConvWeights,
+    past: Tensor | None = None,
+    *,
+    recompute: bool = False,
+) -> dict[str, Tensor]:
+    """Return the outputs, and the gradients of a random sum of them by every input."""
+    weights = {f.name: getattr(w, f.name) for f in fields(w) if getattr(w, f.name) is not None}
+    inputs = {"h": h, "cond": cond, **{f"w.{name}": t for name, t in weights.items()}}
+    if past is not None:
+        inputs["past"] = past
+    inputs = {name: t.detach().clone().requires_grad_() for name, t in inputs.items()}
+    with use(backend):
+        h_next, y = gated_conv2d(
+            inputs["h"],
+            inputs["cond"],
+            replace(w, **{name: inputs[f"w.{name}"] for name in weights}),
+            dilation=case.dilation,
+            scale=case.scale,
+            causal=case.causal,
+            past=inputs.get("past"),
+            recompute=recompute,
+        )
+    assert (h_next is None) == case.last
+    outputs = {"y": y} if h_next is None else {"y": y, "h_next": h_next}
+    generator = torch.Generator().manual_seed(1)
+    weighted = [
+        (t * torch.randn(t.shape, generator=generator, dtype=torch.float64).to(t.dtype)).sum()
+        for t in outputs.values()
+    ]
+    gradients = torch.autograd.grad(sum(weighted), list(inputs.values()))
+    return {name: t.detach() for name, t in outputs.items()} | {
+        f"gradient by {name}": t for name, t in zip(inputs, gradients, strict=True)
+    }

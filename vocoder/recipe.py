@@ -38,7 +38,7 @@ class TrainConfig:
     weight_decay: float = 0.0  # of every parameter, added to its gradient
     grad_clip: float = 5.0  # largest global norm of the gradient; 0: no limit
     ema_decay: float = 0.9995  # of the averaged weights that are evaluated and shipped; 0: none
-    precision: Literal["auto", "float32", "bf16", "fp16"] = "auto"  # auto: bf16 on a GPU with it
+    precision: Literal["auto", "float32", "bf16", "fp16"] = "auto"  # auto: bf16 where that is fast
     checkpointing: bool = False  # recompute each flow going backward: less memory, more time
     seed: int = 1234
     log_every: int = 50  # steps

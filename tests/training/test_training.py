@@ -22,7 +22,9 @@ from vocoder.data.speech.corpus import Corpus
 from vocoder.data.speech.crops import Crops
 from vocoder.errors import VocoderError
 from vocoder.judging.likelihood import clip_log_prob, log_likelihood
+from vocoder.models.nanoflow import NanoFlow, NanoFlowConfig
 from vocoder.recipe import Recipe, TrainConfig
+from vocoder.training import optim
 from vocoder.training.optim import learning_rate
 from vocoder.training.trainer import Trainer
 
@@ -221,6 +223,33 @@ def test_precision_on_a_cpu(data: Path, tmp_path: Path, precision: str) -> None:
     trainer.fit()
     assert trainer.learner.loss.dtype == torch.float32
     assert trainer.learner.bad_steps == 0
+
+
+@pytest.mark.parametrize(
+    ("channels", "amx", "resolved"),
+    [(32, True, "bf16"), (32, False, "float32"), (16, True, "float32")],
+)
+def test_automatic_precision_on_a_cpu(
+    channels: int, amx: bool, resolved: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(optim, "multiplies_bf16", lambda: amx)
+    model = NanoFlow(NanoFlowConfig(channels=channels, n_layers=1, n_flows=1, flow_embedding=2))
+    assert optim.precision("auto", torch.device("cpu"), model) == resolved
+    assert optim.precision("float32", torch.device("cpu"), model) == "float32"
+
+
+def test_a_run_that_goes_on_in_another_precision_says_so(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for amx, steps in ((False, 2), (True, 4), (True, 6)):
+        monkeypatch.setattr(optim, "multiplies_bf16", lambda amx=amx: amx)
+        settings = tiny_recipe(steps=steps).to_dict()
+        settings["model"] |= {"channels": 32}
+        Trainer(Recipe.from_dict(settings, "test"), data, tmp_path / "run", resume=True).fit()
+        told = (
+            "was trained in float32, and goes on in bf16 from step 2 on" in capsys.readouterr().err
+        )
+        assert told == (steps == 4)
 
 
 def test_learning_rate_halves() -> None:

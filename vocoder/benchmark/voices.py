@@ -96,7 +96,7 @@ def _training(
                 OURS: ("auto", cuda, False),
                 REFERENCE: ("reference", cuda, False),
                 CHECKPOINTED: ("auto", cuda, True),
-                **({} if cuda else {BF16: ("reference", True, False)}),
+                **({} if cuda else {BF16: ("auto", True, False)}),
             }.items()
         }
         n = n_crops * n_samples

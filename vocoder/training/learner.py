@@ -17,6 +17,7 @@ from vocoder.recipe import Recipe
 from vocoder.registry import find_model
 from vocoder.training.distributed import Processes
 from vocoder.training.optim import (
+    PRECISIONS,
     learning_rate,
     load_optimizer,
     make_optimizer,
@@ -42,6 +43,7 @@ class Learner:
     Attributes:
         model: the model with the weights that the optimiser moves.
         average: the model with their moving average; `model` itself, if the recipe wants none.
+        precision: in what the convolutions are computed, by name.
         step: optimiser steps done.
         bad_steps: how many of them were left out since their gradient was not finite.
         bad_steps_in_a_row: how many of the latest steps were left out.
@@ -59,10 +61,11 @@ class Learner:
                 f"train.batch_size: {self.config.batch_size} is not a multiple of the "
                 f"{group.n_ranks} processes"
             )
-        self.dtype = precision(self.config.precision, self.device)
         torch.manual_seed(self.config.seed)
         self.model: FlowModel = find_model(recipe.model)[0](recipe.config).to(self.device)
         self.model.checkpointing = self.config.checkpointing
+        self.precision = precision(self.config.precision, self.device, self.model)
+        self.dtype = PRECISIONS[self.precision]
         if initialise:
             task.initialise(self.model, self.device)
         self.average = copy.deepcopy(self.model) if self.config.ema_decay else self.model
@@ -115,6 +118,7 @@ class Learner:
                 "bad_steps": self.bad_steps,
                 "bad_steps_in_a_row": self.bad_steps_in_a_row,
                 "scaler": self.scaler.state_dict(),
+                "precision": self.precision,
             },
         )
 

@@ -7,13 +7,16 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor, nn
 
+from vocoder.device import multiplies_bf16
 from vocoder.errors import VocoderError
+from vocoder.models.families.flow import FlowModel
 from vocoder.recipe import TrainConfig
 
 _OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "adam": torch.optim.Adam,
     "adamax": torch.optim.Adamax,
 }
+PRECISIONS = {"float32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def make_optimizer(config: TrainConfig, model: nn.Module) -> torch.optim.Optimizer:
@@ -49,22 +52,30 @@ def load_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tenso
     optimizer.load_state_dict({"state": state, "param_groups": groups})
 
 
-def precision(name: str, device: torch.device) -> torch.dtype:
-    """Return the dtype of the convolutions; likelihood and log-determinants are always float32.
+def precision(name: str, device: torch.device, model: FlowModel) -> str:
+    """Return in what the convolutions are computed; all else is in float32.
 
     Args:
-        name: "float32", "bf16", "fp16", or "auto": bf16 on a GPU that computes in it, else float32.
+        name: "float32", "bf16", "fp16", or "auto": bf16 on a GPU that computes in it and, for a
+            model that gains from it there, on a CPU that does; else float32.
         device: Device on which the model is trained.
+        model: The model that is trained.
+
+    Returns:
+        A name in `PRECISIONS`.
 
     Raises:
         VocoderError: fp16 on a CPU.
     """
     if name == "auto":
-        bf16 = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-        return torch.bfloat16 if bf16 else torch.float32
+        if device.type == "cuda":
+            bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
+        else:
+            bf16 = device.type == "cpu" and model.gains_from_bf16_on_cpu and multiplies_bf16()
+        return "bf16" if bf16 else "float32"
     if name == "fp16" and device.type == "cpu":
         raise VocoderError("train.precision: fp16 needs a GPU; use float32 or bf16")
-    return {"float32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[name]
+    return name
 
 
 def learning_rate(config: TrainConfig, step: int) -> float:

@@ -203,6 +203,12 @@ class Trainer:
         self.learner.step = saved.step
         if {change.key for change in new} & {"train.eval_clips", "train.eval_images"}:
             self.best = None  # scores on other examples do not compare
+        was, now = state.values.get("precision"), self.learner.precision
+        if was not in (None, now) and self.config.precision == "auto":
+            self._notice(
+                f"was trained in {was}, and goes on in {now} from step {self.step} on, which is "
+                f"faster on this machine; -o train.precision={was} keeps it"
+            )
         for change in new:
             self._notice(f"{change} from step {self.step} on")
         self.changes = [Change(**change) for change in saved.changes] + new

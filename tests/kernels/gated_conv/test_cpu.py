@@ -7,7 +7,7 @@ from dataclasses import fields, replace
 
 import pytest
 import torch
-from gated_conv2d_cases import CASES, Case, random_layer
+from gated_conv2d_cases import CASES, Case, outputs_and_gradients, random_layer, random_past
 from torch import Tensor
 
 from vocoder.kernels import BackendError, GatedConvWeights, gated_conv2d, use
@@ -27,51 +27,6 @@ CASES = [
     Case((1, 3, 16), dilation=(1, 4), causal=True),
     Case((2, 2, 17), dilation=(1, 16), causal=True),
 ]
-
-
-def outputs_and_gradients(
-    backend: str,
-    case: Case,
-    h: Tensor,
-    cond: Tensor,
-    w: GatedConvWeights,
-    past: Tensor | None = None,
-    *,
-    recompute: bool = False,
-) -> dict[str, Tensor]:
-    """Return the outputs, and the gradients of a random sum of them by every input."""
-    weights = {f.name: getattr(w, f.name) for f in fields(w) if getattr(w, f.name) is not None}
-    inputs = {"h": h, "cond": cond, **{f"w.{name}": t for name, t in weights.items()}}
-    if past is not None:
-        inputs["past"] = past
-    inputs = {name: t.detach().clone().requires_grad_() for name, t in inputs.items()}
-    with use(backend):
-        h_next, y = gated_conv2d(
-            inputs["h"],
-            inputs["cond"],
-            replace(w, **{name: inputs[f"w.{name}"] for name in weights}),
-            dilation=case.dilation,
-            scale=case.scale,
-            causal=case.causal,
-            past=inputs.get("past"),
-            recompute=recompute,
-        )
-    assert (h_next is None) == case.last
-    outputs = {"y": y} if h_next is None else {"y": y, "h_next": h_next}
-    generator = torch.Generator().manual_seed(1)
-    weighted = [
-        (t * torch.randn(t.shape, generator=generator, dtype=torch.float64).to(t.dtype)).sum()
-        for t in outputs.values()
-    ]
-    gradients = torch.autograd.grad(sum(weighted), list(inputs.values()))
-    return {name: t.detach() for name, t in outputs.items()} | {
-        f"gradient by {name}": t for name, t in zip(inputs, gradients, strict=True)
-    }
-
-
-def random_past(case: Case) -> Tensor:
-    (B, _, W), (d_h, _) = case.size, case.dilation
-    return torch.randn(B, 2 * d_h, W, case.channels, dtype=torch.float64)
 
 
 @pytest.mark.parametrize("queued", [False, True], ids=["", "past"])
@@ -175,7 +130,9 @@ CALL = Call("cpu", (0, 0), torch.float32, 64, 80, 2, 1, queued=False, has_triton
         ({"dtype": torch.float64}, "reference", False),
         ({"queued": True}, "reference", False),
         ({"d_h": 4, "n_outputs": 25}, "cpu", False),
-        ({"dtype": torch.bfloat16}, "reference", True),
+        ({"dtype": torch.bfloat16}, "cpu", False),
+        ({"dtype": torch.bfloat16, "has_numba": False}, "reference", True),
+        ({"dtype": torch.float16}, "reference", True),
         ({"device": "cuda", "capability": (7, 5)}, "reference", True),
     ],
 )

@@ -23,6 +23,7 @@ class Call:
         d_h: dilation along rows.
         queued: there are past rows.
         has_triton: Triton can be imported.
+        has_numba: Numba can be imported.
         causal: no column to the right is seen.
     """
 
@@ -35,6 +36,7 @@ class Call:
     d_h: int
     queued: bool
     has_triton: bool
+    has_numba: bool = True
     causal: bool = False
 
 
@@ -63,8 +65,10 @@ def refuse_cpu(call: Call) -> str | None:
     """Say why the CPU's own implementation cannot compute a call."""
     if call.device != "cpu":
         return f"the tensors are on the {call.device}, not on the CPU"
-    if call.dtype not in (torch.float32, torch.float64):
-        return f"{str(call.dtype).removeprefix('torch.')}; only float32 and float64"
+    if call.dtype not in (torch.float32, torch.float64, torch.bfloat16):
+        return f"{str(call.dtype).removeprefix('torch.')}; only float32, float64 and bfloat16"
+    if call.dtype == torch.bfloat16 and not call.has_numba:
+        return "numba is not installed, which librosa brings"
     return None
 
 
@@ -80,9 +84,11 @@ def decline_cpu(call: Call) -> str | None:
         C = 16    1,000 columns: 1.0
         C = 8     1,000 columns: 0.75
 
-    A queue would transform its past rows again for every row.
+    A queue would transform its past rows again for every row. In bfloat16 the convolution is the
+    reference's, and what is saved are passes over memory: on a CPU with AMX 1.3 to 1.9 times as
+    fast as the reference.
     """
-    if call.dtype != torch.float32:
+    if call.dtype == torch.float64:
         return "float64 is for exactness, and the reference defines that"
     if call.channels < 32:
         return f"{call.channels} channels; faster from 32"

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from vocoder.kernels.gated_conv.cpu_bf16 import gated_conv2d_bf16
 from vocoder.kernels.gated_conv.op import GatedConvWeights, cast_matrices
 from vocoder.kernels.winograd import Filtering, choose_filtering
 
@@ -35,7 +36,18 @@ def gated_conv2d_cpu(
     past: Tensor | None = None,
     recompute: bool = False,
 ) -> tuple[Tensor | None, Tensor]:
-    """Compute `kernels.gated_conv2d` in float32 or float64; see there. Differentiable once."""
+    """Compute `kernels.gated_conv2d`; see there. Differentiable once."""
+    if h.dtype == torch.bfloat16:
+        return gated_conv2d_bf16(
+            h,
+            cond,
+            w,
+            dilation=dilation,
+            scale=scale,
+            causal=causal,
+            past=past,
+            recompute=recompute,
+        )
     w = cast_matrices(w, h.dtype)
     filtering = choose_filtering(h.shape[2], dilation[1], causal)
     factors = filtering.factors(w.conv.unflatten(0, (3, 3)))

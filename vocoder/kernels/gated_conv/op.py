@@ -327,6 +327,7 @@ def _load_backend(
         causal=causal,
         queued=queued,
         has_triton=cuda and importlib.util.find_spec("triton") is not None,
+        has_numba=importlib.util.find_spec("numba") is not None,
     )
     choice = choose(BACKENDS, call, wanted)
     log_choice("gated_conv2d", choice.backend.name, choice.refusals)

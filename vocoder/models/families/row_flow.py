@@ -115,6 +115,7 @@ class RowFlow(VoiceModel):
         bipartize: bool = False,
     ) -> None:
         super().__init__(config)
+        self.gains_from_bf16_on_cpu = config.channels >= 32  # as `kernels.gated_conv2d` does
         transform: Elementwise = Affine() if config.transform == "affine" else AffineSpline()
         *orders, self.latent_order = row_orders(
             config.n_height, config.n_flows, flip_first=not passthrough, bipartize=bipartize
