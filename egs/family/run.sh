@@ -9,7 +9,7 @@ for setting in "$@"; do shift; set -- "$@" -o "$setting"; done
 
 # 1. Train each for the same number of samples seen. The same command goes on with what was stopped.
 voices=
-for model in waveglow flowavenet waveflow nanoflow; do
+for model in waveglow flowavenet waveflow nanoflow waveglow-lp flowavenet-lp waveflow-lp nanoflow-lp; do
     vocoder train "recorded/compare-$model" --data "$data" --run-dir "$out/$model" --resume "$@"
     voices="$voices $out/$model"
 done

@@ -8,11 +8,15 @@ from pathlib import Path
 import pytest
 import torch
 
+from vocoder.config import to_dict
+from vocoder.models.whitened import Whitened
 from vocoder.recipe import VoiceRecipe, load_recipe
 from vocoder.registry import find_model
 
 STORY = Path(__file__).parents[2] / "egs" / "family" / "README.md"
-NAMES = [f"recorded/compare-{m}" for m in ("waveglow", "flowavenet", "waveflow", "nanoflow")]
+MODELS = ("waveglow", "flowavenet", "waveflow", "nanoflow")
+PLAIN = [f"recorded/compare-{model}" for model in MODELS]
+NAMES = PLAIN + [f"{name}-lp" for name in PLAIN]
 
 
 def sizes(name: str) -> tuple[int, int]:
@@ -20,7 +24,8 @@ def sizes(name: str) -> tuple[int, int]:
     recipe = load_recipe(name)
     with torch.device("meta"):
         model = find_model(recipe.model)[0](recipe.config).fold()
-    upsampling = sum(parameter.numel() for parameter in model.upsample.parameters())
+    flow = model.excitation if isinstance(model, Whitened) else model
+    upsampling = sum(parameter.numel() for parameter in flow.upsample.parameters())
     return model.n_parameters(), model.n_parameters() - upsampling
 
 
@@ -31,11 +36,17 @@ def test_they_are_of_equal_size() -> None:
     assert min(beside) > 0.95 * middle
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", PLAIN)
 def test_the_table_states_their_sizes(name: str) -> None:
     row = rf"^\| `{name}` \| ([\d,]+) \| ([\d,]+) \|$"
     (found,) = re.findall(row, STORY.read_text(encoding="utf-8"), re.MULTILINE)
     assert found == tuple(f"{size:,}" for size in sizes(name))
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_linear_prediction_stands_before_the_same_model(name: str) -> None:
+    plain, behind = load_recipe(name), load_recipe(f"{name}-lp")
+    assert behind.config.inner == {"name": plain.model, **to_dict(plain.config)}
 
 
 def test_they_are_trained_alike() -> None:

@@ -197,6 +197,7 @@ def _default(default: Default) -> str:
 def _describe(stored: Checkpoint, refine: int) -> dict[str, Any]:
     from vocoder.data.images.description import ImageDescription
     from vocoder.models.families.voice import VoiceModel
+    from vocoder.models.whitened import Whitened
     from vocoder.voice.pitch import describe_pitch
     from vocoder.voice.streaming import describe_stream
 
@@ -207,7 +208,12 @@ def _describe(stored: Checkpoint, refine: int) -> dict[str, Any]:
             "fingerprint": stored.images.fingerprint[:12] or "none",
             "selected by": f"{stored.images.n_validation} validation images",
         }
+    inner = {}
+    if isinstance(stored.model, Whitened):
+        config = stored.model.config
+        inner = {"inner model": f"{config.inner['name']}, behind a filter of order {config.order}"}
     return {
+        **inner,
         "at inference": f"{stored.model.fold().n_parameters():,}",
         "preset": stored.preset.name,
         "fingerprint": stored.preset.fingerprint,

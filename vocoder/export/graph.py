@@ -48,6 +48,14 @@ class Graph:
         self._nodes.append(helper.make_node("Identity", [value], [name]))
         self._outputs.append(helper.make_tensor_value_info(name, kind, shape))
 
+    def take_back(self, name: str) -> str:
+        """Undo `output`, and return the value, of which something else is to be made."""
+        (given,) = (node for node in self._nodes if node.output == [name])
+        self._nodes.remove(given)
+        self._outputs = [output for output in self._outputs if output.name != name]
+        value: str = given.input[0]
+        return value
+
     def name(self, stem: str) -> str:
         """Return a name that is not yet taken, here or in any loop."""
         self._root._n_names += 1

@@ -19,12 +19,12 @@ import numpy as np
 from vocoder.export.frames import between_frames
 from vocoder.export.graph import DOUBLE, FLOAT, INT, Graph
 from vocoder.mel.envelope import frame_centre
-from vocoder.models.sourceflow import SCALE, SourceFlowConfig
+from vocoder.models.families.whitened import SCALE, WhitenedVoiceConfig
 
 _BLOCKS_AT_ONCE = 64  # whose filters are made together, which bounds the memory
 
 
-def synthesise(graph: Graph, excitation: str, r: str, config: SourceFlowConfig) -> str:
+def synthesise(graph: Graph, excitation: str, r: str, config: WhitenedVoiceConfig) -> str:
     """Return the sound (N, T · hop) of an excitation (N, T · hop).
 
     Args:
@@ -47,7 +47,7 @@ def synthesise(graph: Graph, excitation: str, r: str, config: SourceFlowConfig) 
 
 
 def _interpolate(
-    graph: Graph, values: str, n_places: str, step: int, config: SourceFlowConfig
+    graph: Graph, values: str, n_places: str, step: int, config: WhitenedVoiceConfig
 ) -> str:
     """Return `interpolate_frames` of values (N, T, n) at the first places, `step` samples each."""
     left, right, part = between_frames(
@@ -63,7 +63,9 @@ def _interpolate(
     return _add(graph, before, part, graph.op("Sub", after, before))
 
 
-def _filter(graph: Graph, excitation: str, n_samples: str, r: str, config: SourceFlowConfig) -> str:
+def _filter(
+    graph: Graph, excitation: str, n_samples: str, r: str, config: WhitenedVoiceConfig
+) -> str:
     """Return the sound (N, T · hop) at the scale of the lattice, in double."""
     order, length = config.order, config.block_length
     chunk = graph.ints(length * _BLOCKS_AT_ONCE)

@@ -11,7 +11,8 @@ from vocoder.export.frames import between_frames
 from vocoder.export.graph import FLOAT, INT, Graph
 from vocoder.export.pulses import PlacedPulses, convolve
 from vocoder.mel.envelope import frame_centre
-from vocoder.models.sourceflow import SCALE, SourceFlow
+from vocoder.models.families.whitened import SCALE
+from vocoder.models.sourceflow import SourceFlow
 from vocoder.nets.pulse_shape import FADE
 
 

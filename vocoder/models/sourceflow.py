@@ -13,25 +13,24 @@ for w = 1, with which the model is trained and scored.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from vocoder.flows.linear_prediction import (
-    Filters,
-    LinearPrediction,
-    interpolate_frames,
-    reflection_coefficients,
-    synthesise,
-)
+from vocoder.flows.linear_prediction import synthesise
 from vocoder.flows.reshape import unfold_rows
-from vocoder.mel.envelope import autocorrelation, frame_centre, log_amplitude
-from vocoder.mel.presets import TACOTRON2, MelPreset, preset_difference
+from vocoder.mel.envelope import frame_centre, log_amplitude
 from vocoder.models.families.flow import nats_per_dim, standard_normal_log_prob
 from vocoder.models.families.sizes import check_sizes
 from vocoder.models.families.voice import PitchedVoice
+from vocoder.models.families.whitened import (
+    SCALE,
+    Synthesise,
+    WhitenedVoice,
+    WhitenedVoiceConfig,
+    hold_last,
+)
 from vocoder.models.nanoflow import NanoFlow, NanoFlowConfig
 from vocoder.nets.pitch import PitchNet
 from vocoder.nets.pulse_shape import PulseShape, place_shapes
@@ -46,23 +45,15 @@ from vocoder.nets.pulses import (
 )
 from vocoder.registry import register_model
 
-# Maps an excitation, its filters and the state before it to sound and the state after it.
-Synthesise = Callable[[Tensor, Filters, Tensor], tuple[Tensor, Tensor]]
-
-SCALE = 8.0  # deviations of the excitation that make full scale, for the NanoFlow behind
-_LONGEST_BLOCK = 32  # samples that have one filter; 64 cost 0.01 nats a sample, 16 gain nothing
-_FRAMES_AT_ONCE = 64  # whose filters are made together in the inverse, which bounds its memory
 _PITCH_WEIGHT = 0.02  # of the pitch's nats per frame, beside nats per sample
 _SHAPE_WEIGHT = 0.02  # of the squared error of the pulses, likewise
 _LOUDEST = 6.0  # deviations that the pulses are held to in training, so that no click rules them
 
 
 @dataclass(frozen=True)
-class SourceFlowConfig(NanoFlowConfig):
+class SourceFlowConfig(WhitenedVoiceConfig, NanoFlowConfig):
     """SourceFlow: a filter, a pitch, and all options of the NanoFlow behind them."""
 
-    preset: MelPreset = TACOTRON2  # of the mels; a recipe tells its own
-    order: int = 128  # past samples that the linear prediction reaches back
     f_min: float = 55.0  # Hz, the lowest pitch
     f_max: float = 420.0  # Hz, the highest pitch
     pitch_channels: int = 128  # of the net that reads the pitch off the mel
@@ -71,11 +62,7 @@ class SourceFlowConfig(NanoFlowConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 <= self.order <= self.preset.n_fft // 2:
-            raise ValueError(
-                f"order must lie between 0 and half the preset's n_fft, {self.preset.n_fft // 2}; "
-                f"got {self.order}"
-            )
+        self.check_order()
         limit = self.preset.sample_rate / 8
         if not 10 <= self.f_min < self.f_max <= limit:
             raise ValueError(
@@ -89,15 +76,9 @@ class SourceFlowConfig(NanoFlowConfig):
             )
 
     @property
-    def block_length(self) -> int:
-        """Samples that have one filter: the longest divisor of the hop length up to 32."""
-        hop = self.hop_length
-        return max(n for n in range(1, _LONGEST_BLOCK + 1) if hop % n == 0)
-
-    @property
     def granule(self) -> int:
         """Samples of whole columns and whole blocks."""
-        return math.lcm(self.n_height, self.block_length)
+        return self.whole_blocks(super().granule)
 
     @property
     def frame_channels(self) -> int:
@@ -112,28 +93,12 @@ class SourceFlowConfig(NanoFlowConfig):
     @property
     def mel_context(self) -> tuple[int, int]:
         """Frames before and after a crop; the filters of its history, too, lie between two."""
-        before, after = super().mel_context
-        reach = self.history + frame_centre(self.preset)
-        return max(before, -(-reach // self.hop_length)), max(after, 1)
-
-    @property
-    def history(self) -> int:
-        """Samples of the whole blocks that the linear prediction reaches back over."""
-        return -(-self.order // self.block_length) * self.block_length
+        return self.with_filters(super().mel_context)
 
     @property
     def pitch_range(self) -> tuple[float, float]:
         """The pitches in Hz that count as a voice."""
         return self.f_min, self.f_max
-
-    def check_preset(self, preset: MelPreset) -> None:
-        """Refuse any other preset than that of the filters."""
-        super().check_preset(preset)
-        if differences := preset_difference(self.preset, preset):
-            raise ValueError(
-                f"reads its filters off mels of the preset {self.preset.name}, not of "
-                f"{preset.name} ({', '.join(differences)})"
-            )
 
 
 class Excitation(NanoFlow):
@@ -152,23 +117,18 @@ class Excitation(NanoFlow):
 
 
 @register_model("sourceflow", SourceFlowConfig)
-class SourceFlow(PitchedVoice):
+class SourceFlow(WhitenedVoice, PitchedVoice):
     """audio → linear prediction → NanoFlow → noise, given the mel and the pulses of the voice."""
 
     config: SourceFlowConfig
+    excitation: Excitation
 
     def __init__(self, config: SourceFlowConfig) -> None:
         super().__init__(config)
-        self.whitening = LinearPrediction()
         self.excitation = Excitation(config)
         self.pitch = PitchNet(config.n_mels, config.pitch_channels, config.f_min, config.f_max)
         reach = math.ceil(config.preset.sample_rate / config.f_min / 2)  # half the longest period
         self.pulse_shape = PulseShape(config.n_mels, config.shape_channels, reach)
-
-    @property
-    def tone_period(self) -> int:
-        """Samples of a column of the NanoFlow."""
-        return self.excitation.tone_period
 
     @torch.no_grad()
     def condition(
@@ -184,7 +144,7 @@ class SourceFlow(PitchedVoice):
         preset = self.config.preset
         if f0 is None:
             f0 = self.find_pitch(mel, lengths)
-        f0 = _hold_last(f0, lengths)
+        f0 = hold_last(f0, lengths)
         pulses = pulses_of_pitch(
             f0.to(mel.dtype), preset.sample_rate, self.hop_length, frame_centre(preset)
         )
@@ -249,15 +209,9 @@ class SourceFlow(PitchedVoice):
             The noise z (B, N), each step's log-derivative of every sample, (B, N) each, and the
             excitation (B, N) between the steps.
         """
-        n_before = 0 if history is None else history.shape[1]
-        filters = self.filters(
-            cond[:, : self.n_mels], offset - n_before, n_before + x.shape[1], x.dtype
-        )
-        past = x if history is None else torch.cat([history, x], dim=1)
-        excitation, _ = self.whitening(past, filters)
-        excitation = excitation[:, n_before:]
+        excitation, log_gains = self.whiten(x, cond, offset, history)
         shift, share = self.likeliest(unpack(cond, self.n_mels, offset, x.shape[1]), offset)
-        gains = -filters.gains.log()[:, n_before:] - share.log()
+        gains = -log_gains - share.log()
         z, rows = self.excitation.trace((excitation - shift) / share, cond, offset)
         return z, [gains, *(unfold_rows(row) for row in rows)], excitation
 
@@ -273,10 +227,6 @@ class SourceFlow(PitchedVoice):
         _, log_derivatives, _ = self.trace(x, cond, offset, history)
         return [log_derivative.mean().item() for log_derivative in log_derivatives]
 
-    def inverse(self, z: Tensor, cond: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """Map noise to audio; see `VoiceModel.inverse`."""
-        return self.filter(self.excitation.inverse(z, cond, lengths), cond, lengths)
-
     def filter(
         self,
         excitation: Tensor,
@@ -284,92 +234,12 @@ class SourceFlow(PitchedVoice):
         lengths: Tensor | None = None,
         synthesise: Synthesise = synthesise,
     ) -> Tensor:
-        """Map an excitation (B, N) to audio (B, N), some frames after the other.
-
-        Args:
-            excitation: What `inverse` of the NanoFlow gives, N = F · hop.
-            cond: The conditioning (B, C, F).
-            lengths: Frames (B,) of each item of a padded batch.
-            synthesise: The filter; see `flows.linear_prediction.synthesise`.
-        """
+        """Map an excitation to audio by the step to what is likeliest, and then the filter."""
         told = unpack(cond, self.n_mels, 0, excitation.shape[1])
-        told = told._replace(mel=_hold_last(told.mel, lengths))
-        state = excitation.new_zeros(len(excitation), self.config.order)
-        return self.filter_on(excitation, told, 0, state, synthesise)
+        told = told._replace(mel=hold_last(told.mel, lengths))
+        return super().filter(self.likelier(excitation, told, 0), cond, lengths, synthesise)
 
-    def filter_on(
-        self,
-        excitation: Tensor,
-        told: Told,
-        offset: int,
-        state: Tensor,
-        synthesise: Synthesise = synthesise,
-    ) -> Tensor:
-        """Map an excitation (B, N) to audio (B, N) that goes on from a state.
-
-        Args:
-            excitation: What `inverse` of the NanoFlow gives, N a multiple of the block length.
-            told: What the model is told of these samples.
-            offset: Samples from the start of the first frame to the first of them.
-            state: The state (B, p) of the filters before it, which becomes that after it.
-            synthesise: The filter; see `flows.linear_prediction.synthesise`.
-        """
+    def likelier(self, excitation: Tensor, told: Told, offset: int) -> Tensor:
+        """Return an excitation (B, N) after the step to what is likeliest; see `likeliest`."""
         shift, share = self.likeliest(told, offset)
-        excitation = excitation * share + shift
-        pieces = []
-        current = state
-        for lo, hi in _ranges(excitation.shape[1], _FRAMES_AT_ONCE * self.hop_length):
-            filters = self.filters(told.mel, offset + lo, hi - lo, excitation.dtype)
-            piece, current = synthesise(excitation[:, lo:hi], filters, current)
-            pieces.append(piece)
-        state.copy_(current)
-        return torch.cat(pieces, dim=1)
-
-    @torch.no_grad()
-    def filters(self, mel: Tensor, offset: int, n_samples: int, dtype: torch.dtype) -> Filters:
-        """Return the filters of the samples from `offset` on.
-
-        They are found in float64: their gain spans many orders of magnitude.
-
-        Args:
-            mel: Mels (B, M, F).
-            offset: Samples from the start of the first frame, a multiple of the block length.
-            n_samples: How many samples, likewise.
-            dtype: The type of the filters.
-        """
-        config, hop = self.config, self.hop_length
-        first = max(offset // hop - 1, 0)
-        near = mel[..., first : (offset + n_samples) // hop + 2]
-        r = autocorrelation(near.double(), config.preset, config.order)
-        start = offset - first * hop
-        span = frame_centre(config.preset), start, start + n_samples
-        reflections = reflection_coefficients(
-            interpolate_frames(r, hop, config.block_length, *span)
-        )
-        # At each sample: a deviation that jumped from block to block would look like a click to
-        # the stages, whose past is normalised by it; that cost 0.05 nats a sample.
-        powers = interpolate_frames(r[..., :1].log(), hop, 1, *span).exp()
-        deviations = SCALE * powers.squeeze(-1).sqrt()
-        return Filters(reflections.to(dtype), deviations.to(dtype))
-
-    def fold(self) -> SourceFlow:
-        """Return a frozen copy for inference: weight norm and flow embedding folded."""
-        model = super().fold()
-        if model.excitation.indicator is not None:
-            model.excitation.indicator.fold()
-        return model.requires_grad_(False)
-
-
-def _hold_last(frames: Tensor, lengths: Tensor | None) -> Tensor:
-    """Let the last frame of each item (B, …, F) stand for all beyond, as where it is alone."""
-    if lengths is None:
-        return frames
-    places = torch.arange(frames.shape[-1], device=frames.device).minimum(lengths[:, None] - 1)
-    shape = (len(frames), *[1] * (frames.ndim - 2), frames.shape[-1])
-    return frames.gather(-1, places.reshape(shape).expand_as(frames))
-
-
-def _ranges(n_samples: int, length: int) -> Iterator[tuple[int, int]]:
-    """Yield [lo, hi) for pieces of that length, of which the last may be shorter."""
-    for lo in range(0, n_samples, length):
-        yield lo, min(lo + length, n_samples)
+        return excitation * share + shift

@@ -17,9 +17,10 @@ from vocoder.models.sourceflow import SourceFlow
 from vocoder.nets.pitch import REACH
 from vocoder.nets.pulses import pack_pulses, pulses_of_pitch, unpack
 from vocoder.voice.renderer import Renderer
-from vocoder.voice.renderers.sourceflow import SourceRenderer
+from vocoder.voice.renderers.whitened import WhitenedRenderer
 from vocoder.voice.streaming import STREAMINGS, BlockStream, Streaming, StreamPlan
 from vocoder.voice.streams.row_flow import RowStreaming
+from vocoder.voice.streams.whitened import FilteringStream
 
 # Frames on each side that a sample's pulses depend on: the pitch's, and one to interpolate with.
 _PULSE_REACH = REACH + 1
@@ -45,7 +46,7 @@ class SourceStreaming(Streaming):
         self, renderer: Renderer, plan: StreamPlan, temperature: float, seed: int
     ) -> BlockStream:
         """Return a stream that carries phase and filter beside the stream of the NanoFlow."""
-        assert isinstance(renderer, SourceRenderer)
+        assert isinstance(renderer, WhitenedRenderer)
         within = replace(
             plan,
             before_frames=plan.before_frames - _PULSE_REACH,
@@ -55,7 +56,7 @@ class SourceStreaming(Streaming):
         return SourceStream(renderer, excitation, plan)
 
 
-class SourceStream(BlockStream):
+class SourceStream(FilteringStream):
     """Tells the stream of the NanoFlow the pulses, and filters what it gives.
 
     Args:
@@ -64,17 +65,16 @@ class SourceStream(BlockStream):
         plan: How the stream is cut.
     """
 
-    def __init__(self, renderer: SourceRenderer, excitation: BlockStream, plan: StreamPlan) -> None:
-        model = renderer.model
-        super().__init__(model.hop_length, plan)
-        self.renderer = renderer
-        self.excitation = excitation
+    def __init__(
+        self, renderer: WhitenedRenderer, excitation: BlockStream, plan: StreamPlan
+    ) -> None:
+        super().__init__(renderer, excitation, plan)
         self._phase: Tensor | float = 0.0  # before the first frame that the next block is told
-        self._state: Tensor | None = None  # of the filter, after the last block
 
     def speak(self, mel: Tensor, first: int, start: int, stop: int) -> Tensor:
         """Return the audio (N,) of frames [start, stop), given the mel from frame `first` on."""
         model, hop, within = self.renderer.model, self.hop_length, self.excitation.plan
+        assert isinstance(model, SourceFlow)
         lo = max(start - within.before_frames, 0)
         hi = min(stop + within.after_frames, first + mel.shape[1])
         mel = mel[None]
@@ -93,14 +93,11 @@ class SourceStream(BlockStream):
         packed = pack_pulses(pulses, hop, model.config.voiced_noise)
         cond = torch.cat([mel[..., lo - first : hi - first], packed], dim=1)
         excitation = self.excitation.speak(cond[0], lo, start, stop)[None].to(mel.dtype)
-        if self._state is None:
-            self._state = excitation.new_zeros(1, model.config.order)
         # The filters and shapes of these samples lie between frames that the NanoFlow may not see.
         own = unpack(cond, model.n_mels, (start - lo) * hop, excitation.shape[1])
         told = own._replace(mel=mel)
         offset = (start - first) * hop
-        audio = model.filter_on(excitation, told, offset, self._state, self.renderer.synthesise)
-        return audio[0].float()
+        return self.filter(model.likelier(excitation, told, offset), mel, offset)
 
 
 STREAMINGS.register(SourceFlow)(SourceStreaming())

@@ -1,4 +1,4 @@
-"""The fast renderer of SourceFlow: that of the NanoFlow within, and then the filter."""
+"""The fast renderer of voices behind a filter: that of the flow within, and then the filter."""
 
 from __future__ import annotations
 
@@ -12,22 +12,24 @@ from vocoder.flows.linear_prediction import Filters, synthesise
 from vocoder.kernels.dispatch import REFERENCE
 from vocoder.kernels.lattice import synthesise_on_cpu
 from vocoder.models.families.voice import VoiceModel
-from vocoder.models.sourceflow import SourceFlow, Synthesise
-from vocoder.voice.renderer import RENDERERS, Renderer
+from vocoder.models.families.whitened import Synthesise, WhitenedVoice
+from vocoder.models.sourceflow import SourceFlow
+from vocoder.models.whitened import Whitened
+from vocoder.voice.renderer import RENDERERS, Renderer, make_renderer
 from vocoder.voice.renderers.row_flow import make_row_renderer
 
 
-class SourceRenderer(Renderer):
-    """Renders the excitation by the row op, and filters it in at least float32.
+class WhitenedRenderer(Renderer):
+    """Renders the excitation as its own flow is, and filters it in at least float32.
 
     Args:
         model: The folded model, on its device.
-        excitation: The renderer of its NanoFlow.
+        excitation: The renderer of the flow behind the filter.
     """
 
-    model: SourceFlow
+    model: WhitenedVoice
 
-    def __init__(self, model: SourceFlow, excitation: Renderer) -> None:
+    def __init__(self, model: WhitenedVoice, excitation: Renderer) -> None:
         wide = torch.promote_types(excitation.dtype, torch.float32)
         super().__init__(model.to(wide), excitation.dtype)
         self.backend = excitation.backend
@@ -57,4 +59,13 @@ def make_source_renderer(
 ) -> Renderer:
     """Return the renderer of a SourceFlow; see `RendererMaker`."""
     assert isinstance(model, SourceFlow)
-    return SourceRenderer(model, make_row_renderer(model.excitation, dtype, backend, memory))
+    return WhitenedRenderer(model, make_row_renderer(model.excitation, dtype, backend, memory))
+
+
+@RENDERERS.register(Whitened)
+def make_whitened_renderer(
+    model: VoiceModel, dtype: torch.dtype | None, backend: str, memory: int | None
+) -> Renderer:
+    """Return the renderer of a model behind a filter; see `RendererMaker`."""
+    assert isinstance(model, Whitened)
+    return WhitenedRenderer(model, make_renderer(model.excitation, dtype, backend, memory))
