@@ -23,7 +23,8 @@ from vocoder.data.speech.crops import Crops
 from vocoder.errors import VocoderError
 from vocoder.judging.likelihood import clip_log_prob, log_likelihood
 from vocoder.models.nanoflow import NanoFlow, NanoFlowConfig
-from vocoder.recipe import Recipe, TrainConfig
+from vocoder.recipe import Recipe, TrainConfig, load_recipe
+from vocoder.registry import find_model
 from vocoder.training import optim
 from vocoder.training.optim import learning_rate
 from vocoder.training.trainer import Trainer
@@ -236,6 +237,16 @@ def test_automatic_precision_on_a_cpu(
     model = NanoFlow(NanoFlowConfig(channels=channels, n_layers=1, n_flows=1, flow_embedding=2))
     assert optim.precision("auto", torch.device("cpu"), model) == resolved
     assert optim.precision("float32", torch.device("cpu"), model) == "float32"
+
+
+@pytest.mark.parametrize("recipe", ["recorded/voice-22k-cpu", "recorded/compare-nanoflow-lp"])
+def test_automatic_precision_is_that_of_the_flow_behind_a_filter(
+    recipe: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(optim, "multiplies_bf16", lambda: True)
+    wanted = load_recipe(recipe)
+    model = find_model(wanted.model)[0](wanted.config)
+    assert optim.precision("auto", torch.device("cpu"), model) == "bf16"
 
 
 def test_a_run_that_goes_on_in_another_precision_says_so(

@@ -26,12 +26,15 @@ class FlowModel(nn.Module, ABC):
     # Keep only what enters each flow step for the backward pass and compute the rest anew there:
     # less memory for about a third more time.
     checkpointing: bool = False
-    # Training in bfloat16 is faster on a CPU too, where that multiplies in it.
-    gains_from_bf16_on_cpu: bool = False
 
     def __init__(self, config: Any) -> None:
         super().__init__()
         self.config = config
+
+    @property
+    def gains_from_bf16_on_cpu(self) -> bool:
+        """Whether training in bfloat16 is faster on a CPU too, where that multiplies in it."""
+        return False
 
     def initialise(self, *batch: Tensor | int) -> None:
         """Let the layers that start from data do so from what `forward` takes; most have none."""

@@ -115,7 +115,6 @@ class RowFlow(VoiceModel):
         bipartize: bool = False,
     ) -> None:
         super().__init__(config)
-        self.gains_from_bf16_on_cpu = config.channels >= 32  # as `kernels.gated_conv2d` does
         transform: Elementwise = Affine() if config.transform == "affine" else AffineSpline()
         *orders, self.latent_order = row_orders(
             config.n_height, config.n_flows, flip_first=not passthrough, bipartize=bipartize
@@ -139,6 +138,11 @@ class RowFlow(VoiceModel):
         self.steps = nn.ModuleList(
             RowAutoregressive(order, transform, passthrough) for order in orders
         )
+
+    @property
+    def gains_from_bf16_on_cpu(self) -> bool:
+        """Whether the layers are wide enough, as `kernels.gated_conv2d` measures it."""
+        return self.config.channels >= 32
 
     @property
     def tone_period(self) -> int:

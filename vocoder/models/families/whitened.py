@@ -106,6 +106,11 @@ class WhitenedVoice(VoiceModel):
         """The period of the flow behind the filter."""
         return self.excitation.tone_period
 
+    @property
+    def gains_from_bf16_on_cpu(self) -> bool:
+        """Whether the flow behind the filter trains faster in bfloat16."""
+        return self.excitation.gains_from_bf16_on_cpu
+
     def whiten(
         self, x: Tensor, cond: Tensor, offset: int = 0, history: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
