@@ -9,11 +9,13 @@ for setting in "$@"; do shift; set -- "$@" -o "$setting"; done
 
 # 1. Train each for the same number of samples seen. The same command goes on with what was stopped.
 voices=
-for model in waveglow flowavenet waveflow nanoflow waveglow-lp flowavenet-lp waveflow-lp nanoflow-lp; do
-    vocoder train "recorded/compare-$model" --data "$data" --run-dir "$out/$model" --resume "$@"
-    voices="$voices $out/$model"
+for model in waveglow flowavenet waveflow nanoflow; do
+    for voice in "$model" "$model-lp"; do
+        vocoder train "recorded/compare-$voice" --data "$data" --run-dir "$out/$voice" --resume "$@"
+        voices="$voices $out/$voice"
+    done
 done
 
 # 2. Nats per sample, DNSMOS and the rest, with the paired difference to the first and its interval.
-vocoder compare $voices --data "$data" --clips "${CLIPS:-301}" --json >"$out/compare.json"
-vocoder compare $voices --data "$data" --clips "${CLIPS:-301}"
+vocoder compare $voices --data "$data" --clips "${CLIPS:-64}" --json >"$out/compare.json"
+vocoder compare $voices --data "$data" --clips "${CLIPS:-64}"
