@@ -16,6 +16,7 @@ for model in waveglow flowavenet waveflow nanoflow; do
     done
 done
 
-# 2. Nats per sample, DNSMOS and the rest, with the paired difference to the first and its interval.
-vocoder compare $voices --data "$data" --clips "${CLIPS:-64}" --json >"$out/compare.json"
-vocoder compare $voices --data "$data" --clips "${CLIPS:-64}"
+# 2. Nats per sample, DNSMOS and the rest, with the paired difference to the first and its interval,
+#    and a page to look at and listen to.
+vocoder compare $voices --data "$data" --clips "${CLIPS:-64}" --json \
+    --report "$out/compare.html" >"$out/compare.json"

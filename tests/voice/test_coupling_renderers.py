@@ -49,10 +49,10 @@ def test_what_the_fast_path_does_not_know_is_left_to_the_inverse(name: str) -> N
         make_renderer(folded, torch.float64, "cpu")
 
 
-@pytest.mark.parametrize(("name", "budget"), [("waveglow", 2**20), ("flowavenet", 2**21)])
-def test_a_budget_is_kept_or_refused(name: str, budget: int) -> None:
+@pytest.mark.parametrize("name", ["waveglow", "flowavenet"])
+def test_a_budget_is_kept_or_refused(name: str) -> None:
     folded = FAST[name].fold()
-    renderer = make_renderer(folded, torch.float64, memory=budget)
+    renderer = make_renderer(folded, torch.float64, memory=2**22)
     assert isinstance(renderer, WindowRenderer)
     assert renderer.smallest <= renderer.window < renderer.largest
     with pytest.raises(VocoderError, match=r"memory 0 MB: this voice takes \d+ MB"):

@@ -5,7 +5,8 @@ dilated convolutions (`winograd`), the skips (whatever linear map follows them i
 layer's last product), a linear front (part of layer 0) and the last residual. tanh(a) is taken as
 2 σ(2a) − 1, since torch's σ is three times as fast as its tanh.
 
-A layer is computed some hundred columns at a time, whose intermediate results a core's cache holds.
+A layer is computed some thousand columns at a time: fewer are slower products, and more are further
+from the core in memory.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from torch import Tensor
 from vocoder.kernels.winograd import MIDDLE, Filtering, choose_filtering
 
 NARROW = 128  # channels, below which Winograd's passes over memory cost what it saves
-COLUMNS = 1024  # that a layer computes at once, or one block of tiles if that is longer
+COLUMNS = 4096  # that a layer computes at once, or one block of tiles if that is longer
 
 
 class Scratch:
