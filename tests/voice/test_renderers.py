@@ -45,12 +45,20 @@ def test_the_cpu_takes_its_row_op_and_splines_the_plain_way() -> None:
         make_renderer(spline, None, memory=2**30)
 
 
-def test_sixteen_bits_on_a_cpu_go_the_plain_way() -> None:
+def test_bfloat16_on_a_cpu_is_fast_where_it_is_asked_for() -> None:
     voice = FlowVocoder(MODELS["nanoflow"], TACOTRON2, device="cpu", dtype="bfloat16")
-    assert (voice.renderer.backend, voice.dtype) == ("reference", torch.bfloat16)
+    assert (voice.renderer.backend, voice.dtype) == ("cpu", torch.bfloat16)
     assert next(voice.model.parameters()).dtype == torch.float32  # likelihoods stay exact
-    with pytest.raises(BackendError, match="bfloat16; only float32 and float64"):
-        FlowVocoder(MODELS["nanoflow"], TACOTRON2, device="cpu", dtype="bfloat16", backend="cpu")
+    assert FlowVocoder(MODELS["nanoflow"], TACOTRON2, device="cpu").dtype == torch.float32
+
+
+@pytest.mark.parametrize(("model", "dtype"), [("nanoflow", "float16"), ("causal", "bfloat16")])
+def test_other_sixteen_bits_on_a_cpu_go_the_plain_way(model: str, dtype: str) -> None:
+    name = next(n for n, m in MODELS.items() if m.causal) if model == "causal" else model
+    voice = FlowVocoder(MODELS[name], TACOTRON2, device="cpu", dtype=dtype)
+    assert voice.renderer.backend == "reference"
+    with pytest.raises(BackendError, match=dtype):
+        FlowVocoder(MODELS[name], TACOTRON2, device="cpu", dtype=dtype, backend="cpu")
 
 
 def test_a_backend_is_asked_for_by_argument_block_or_environment(

@@ -18,10 +18,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from vocoder.kernels.invert_flow.causal import CausalInverter
 from vocoder.kernels.invert_flow.cpu_plan import UPSAMPLED, Plan, Sizes, filtering, plan_inversion
 from vocoder.kernels.invert_flow.cpu_step import LayerStep, Queue, Window, Workspace
-from vocoder.kernels.invert_flow.cpu_tiles import Tiles
 from vocoder.kernels.invert_flow.cpu_weights import FEATURES, Flow, SharedLayer
 from vocoder.kernels.invert_flow.op import FlowWeights, Source
 
@@ -101,24 +99,11 @@ class CpuInverter:
             assert isinstance(given, Tensor)
             return given
 
-        _Inversion(self, z, mel, lengths, plan.tiles, plan.project_once).run()
+        self.start(z, mel, lengths, plan).run()
 
-
-def cpu_inverter(
-    flows: Sequence[FlowWeights], memory: int | None = None
-) -> CpuInverter | CausalInverter:
-    """Return the CPU's inverter of symmetric or of causal flows.
-
-    Args:
-        flows: The flows in forward order, all of one size.
-        memory: The bytes that an inversion may take; None is as many as it wants.
-
-    Raises:
-        VocoderError: the memory is too little for causal flows.
-    """
-    if flows[0].causal:
-        return CausalInverter(flows, memory)
-    return CpuInverter(flows, memory)
+    def start(self, z: Tensor, mel: Mel, lengths: Sequence[int] | None, plan: Plan) -> Inversion:
+        """Return what turns the noise of a few items into data when it is run; see `run`."""
+        return Inversion(self, z, mel, lengths, plan)
 
 
 class _Conditioning:
@@ -173,7 +158,7 @@ class _Conditioning:
         return torch.mm(inputs, shared.cond, out=outputs).view(m, -1)
 
 
-class _Inversion:
+class Inversion:
     """One call: its state, and the loops over tiles, flows, rows and layers."""
 
     def __init__(
@@ -182,10 +167,10 @@ class _Inversion:
         x: Tensor,
         mel: Mel,
         lengths: Sequence[int] | None,
-        tiles: Tiles,
-        project_once: bool,
+        plan: Plan,
     ) -> None:
         B, _, W = x.shape
+        tiles = plan.tiles
         sizes, lag = inverter.sizes, tiles.lag
         C, dilations = sizes.channels, sizes.dilations
         self.flows, self.sizes = inverter.flows, sizes
@@ -203,24 +188,29 @@ class _Inversion:
         self.h = x.new_zeros(B, self.margin + min(tiles.tile + lag, W) + 5 * widest, C)
         # In a flow, the windows of a tile move left by the lag with each row; all fit in here.
         span = tiles.tile + lag * (sizes.n_rows + 1) + max(self.keep)
+        n_columns = self.h.shape[1] - self.margin
+        self.steps: dict[tuple[int, ...], LayerStep] = {}
+        self._make_room(span, n_columns)
+        self.params = x.new_zeros(B, n_columns, 2)  # (log_s, t)
+        # What a tile leaves for the next one: the end of each layer's input at each step.
+        self.strips: dict[tuple[int, int], Tensor] = {}
+        size = (B, sizes.n_height, sizes.n_bands)
+        cond = _Conditioning(mel, min(span, W), 4 * widest, size, self.workspace.cond)
+        self.cond: _Conditioning | list[list[Tensor]] = cond
+        if lag == 0 and plan.project_once and sizes.shares_estimator:
+            self.cond = self._project_all(cond)
+
+    def _make_room(self, span: int, n_columns: int) -> None:
+        """Make the queues, of `span` columns, and room for the `n_columns` of a row."""
+        B, W, lag = len(self.x), self.tiles.width, self.tiles.lag
         self.queues = [
             Queue(filtering(dilation[1], W, lag), dilation, span, self.h)
-            for dilation in dilations[1:]
+            for dilation in self.sizes.dilations[1:]
         ]
-        n_columns = self.h.shape[1] - self.margin
         share = max([q.filtering.n_products / q.filtering.m for q in self.queues], default=0.0)
         self.workspace = Workspace(
             B * math.ceil(share * (n_columns + max(self.keep))), B * n_columns, self.h
         )
-        self.params = x.new_zeros(B, n_columns, 2)  # (log_s, t)
-        self.steps: dict[tuple[int, ...], LayerStep] = {}
-        # What a tile leaves for the next one: the end of each layer's input at each step.
-        self.strips: dict[tuple[int, int], Tensor] = {}
-        size = (B, sizes.n_height, sizes.n_bands)
-        cond = _Conditioning(mel, min(span, W), 4 * widest, size, self.h)
-        self.cond: _Conditioning | list[list[Tensor]] = cond
-        if lag == 0 and project_once and sizes.shares_estimator:
-            self.cond = self._project_all(cond)
 
     def run(self) -> None:
         """Turn z into x."""
@@ -244,7 +234,6 @@ class _Inversion:
 
     def _run_row(self, flow: Flow, window: Window) -> None:
         """Invert the columns of a window."""
-        B, _, C = self.h.shape
         row, lo = window.row, window.lo
         if lo >= self.tiles.width:  # nothing is left of this row, but later ones look back at it
             self._cut(0)
@@ -261,20 +250,8 @@ class _Inversion:
 
         n = ends[0] - lo
         features = self._features(flow, row, lo, n)
-        a, gate = self.workspace.gate(B * n)
-        torch.addmm(
-            conditioning(0, 1, 1, n).view(B * n, 2 * C),
-            features.flatten(0, 1),
-            flow.opener.matrices[min(row, 2)],
-            out=a,
-        )
-        mix = flow.layers[0].mix
-        mixed = torch.mm(gate(), mix, out=self.workspace.mixed(B * n, mix.shape[1]))
-        mixed = mixed.unflatten(0, (B, n))
-        torch.add(mixed[..., -2:], flow.out_bias, out=self.params[:, :n])
+        self._open(flow, row, features, conditioning(0, 1, 1, n))
         if self.queues:
-            h = self.h[:, self.margin : self.margin + n]
-            torch.baddbmm(mixed[..., :C], features, flow.opener.front.expand(B, -1, -1), out=h)
             self._cut(n)
         for index, layer in enumerate(flow.layers[1:], 1):
             step = self._push(index, window, ends[index] - lo)
@@ -285,6 +262,20 @@ class _Inversion:
         x.sub_(t).mul_(log_s.neg_().exp_())
         if self.beyond is not None:
             x.masked_fill_(self.beyond, 0)
+
+    def _open(self, flow: Flow, row: int, features: Tensor, cond: Tensor) -> None:
+        """Do layer 0 of a row: begin h and the parameters."""
+        B, n, _ = features.shape
+        C = self.h.shape[2]
+        a, gate = self.workspace.gate(B * n)
+        matrix, mix = flow.opener.matrices[min(row, 2)], flow.layers[0].mix
+        torch.addmm(cond.view(B * n, 2 * C), features.flatten(0, 1), matrix, out=a)
+        mixed = torch.mm(gate(), mix, out=self.workspace.mixed(B * n, mix.shape[1]))
+        mixed = mixed.unflatten(0, (B, n))
+        torch.add(mixed[..., -2:], flow.out_bias, out=self.params[:, :n])
+        if self.queues:
+            h = self.h[:, self.margin : self.margin + n]
+            torch.baddbmm(mixed[..., :C], features, flow.opener.front.expand(B, -1, -1), out=h)
 
     def _push(self, index: int, window: Window, n: int) -> LayerStep:
         """Add a layer's input to its queue; return the step that computes n columns of the window.
@@ -310,18 +301,22 @@ class _Inversion:
         if key not in self.steps:
             if len(self.steps) == self.sizes.most_bound:
                 self.steps.clear()
-            self.steps[key] = LayerStep(
-                queue,
-                window,
-                left,
-                n,
-                self.h,
-                self.margin,
-                self.params,
-                self.workspace,
-                last=index == len(self.queues),
-            )
+            self.steps[key] = self._bind(index, window, left, n)
         return self.steps[key]
+
+    def _bind(self, index: int, window: Window, left: int, n: int) -> LayerStep:
+        """Make a layer's step."""
+        return LayerStep(
+            self.queues[index - 1],
+            window,
+            left,
+            n,
+            self.h,
+            self.margin,
+            self.params,
+            self.workspace,
+            last=index == len(self.queues),
+        )
 
     def _ends(self, hi: int) -> list[int]:
         """Return where each layer's output must end for a window that ends at `hi`."""
@@ -358,12 +353,12 @@ class _Inversion:
         cond.fill(0, W)
         shapes = [(1, 1, W)]
         for queue in self.queues:
-            shapes.append((-(-W // queue.block), queue.filtering.m, queue.d_w))
+            shapes.append(queue.tiles(W))
         n_pre = len(self.x) * 2 * self.sizes.channels
         return [
             [
                 cond.project(
-                    layer.shared, row, 0, shape, self.h.new_empty(n_pre * math.prod(shape))
+                    layer.shared, row, 0, shape, cond.rows.new_empty(n_pre * math.prod(shape))
                 )
                 for row in range(self.sizes.n_height)
             ]

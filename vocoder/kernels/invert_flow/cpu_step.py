@@ -68,6 +68,10 @@ class Queue:
         start, cycle = 2 * self.d_h, ROWS * self.d_h
         return row if row < start else start + (row - start) % cycle
 
+    def tiles(self, n_columns: int) -> tuple[int, int, int]:
+        """Return the blocks of so many columns, the outputs of a tile, and the tiles of a block."""
+        return -(-n_columns // self.block), self.filtering.m, self.d_w
+
     def bind_push(
         self, row: int, h: Tensor, column: int, blocks: range, scratch: Tensor
     ) -> Callable[[], object]:

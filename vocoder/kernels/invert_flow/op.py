@@ -287,6 +287,7 @@ class Call:
         d_h: the greatest dilation along rows.
         has_triton: Triton can be imported.
         causal: no layer sees a column to the right.
+        has_numba: Numba can be imported.
     """
 
     device: str
@@ -298,6 +299,7 @@ class Call:
     d_h: int
     has_triton: bool
     causal: bool = False
+    has_numba: bool = True
 
 
 def call_of(z: Tensor, weights: FlowWeights) -> Call:
@@ -314,6 +316,7 @@ def call_of(z: Tensor, weights: FlowWeights) -> Call:
         d_h=max(d_h for d_h, _ in weights.dilations),
         causal=weights.causal,
         has_triton=cuda and importlib.util.find_spec("triton") is not None,
+        has_numba=importlib.util.find_spec("numba") is not None,
     )
 
 
@@ -340,8 +343,13 @@ def refuse_cpu(call: Call) -> str | None:
     """Say why the CPU's row op cannot compute a call."""
     if call.device != "cpu":
         return f"the tensors are on the {call.device}, not on the CPU"
-    if call.dtype not in (torch.float32, torch.float64) or call.z_dtype != call.dtype:
-        return f"{str(call.dtype).removeprefix('torch.')}; only float32 and float64"
+    wide = torch.float32 if call.dtype == torch.bfloat16 else call.dtype
+    if call.dtype not in (torch.float32, torch.float64, torch.bfloat16) or call.z_dtype != wide:
+        return f"{str(call.dtype).removeprefix('torch.')}; only float32, float64 and bfloat16"
+    if call.dtype == torch.bfloat16 and call.causal:
+        return "bfloat16 in an estimator that is causal along columns; only symmetric ones"
+    if call.dtype == torch.bfloat16 and not call.has_numba:
+        return "numba is not installed, which librosa brings"
     if call.n_mels == 0:
         return "the conditioning comes projected; pack the layers with their cond matrix"
     return None
@@ -349,7 +357,7 @@ def refuse_cpu(call: Call) -> str | None:
 
 BACKENDS: tuple[Backend[Call], ...] = (
     Backend("triton", refuse_triton, "vocoder.kernels.invert_flow.triton_op", "TritonInverter"),
-    Backend("cpu", refuse_cpu, "vocoder.kernels.invert_flow.cpu", "cpu_inverter"),
+    Backend("cpu", refuse_cpu, "vocoder.kernels.invert_flow.cpu_inverters", "cpu_inverter"),
     Backend(REFERENCE, lambda _: None, __name__, "ReferenceInverter"),
 )
 

@@ -71,12 +71,13 @@ def make_row_renderer(
         device=device.type,
         capability=torch.cuda.get_device_capability(device) if cuda else (0, 0),
         dtype=narrow if dtype is None else dtype,
-        z_dtype=torch.float32 if cuda or dtype is None else dtype,
+        z_dtype=torch.float32 if cuda or dtype in (None, torch.bfloat16) else dtype,
         channels=config.channels,
         n_mels=config.sample_channels,
         d_h=2 ** (min(config.n_layers, config.n_layers_per_cycle) - 1),
         causal=model.causal,
         has_triton=cuda and importlib.util.find_spec("triton") is not None,
+        has_numba=importlib.util.find_spec("numba") is not None,
     )
     choice = choose(BACKENDS, facts, backend)
     log_choice("synthesis", choice.backend.name, choice.refusals)
@@ -84,7 +85,7 @@ def make_row_renderer(
         flows = cast_flows(model.pack_flows(), facts.dtype)
         return RowRenderer(model, facts.dtype, "triton", choice.backend.load()(flows))
     if choice.backend.name == "cpu":
-        flows = model.to(facts.dtype).pack_flows()
+        flows = cast_flows(model.to(facts.z_dtype).pack_flows(), facts.dtype)
         inverter = choice.backend.load()(flows, DEFAULT_MEMORY if memory is None else memory)
         return RowRenderer(model, facts.dtype, "cpu", inverter)
     return make_reference(model, dtype, memory)
