@@ -17,9 +17,10 @@ from voices import TACOTRON2, save_tiny_voice, some_mel, voice_models
 from vocoder.errors import VocoderError
 from vocoder.files.audio import read_wav
 from vocoder.mel.envelope import heard_bins
-from vocoder.mel.presets import PRESETS, MelPreset
+from vocoder.mel.presets import PRESETS, MelPreset, get_preset
 from vocoder.mel.spectrogram import MelSpectrogram
 from vocoder.mel.stft import pad, stft
+from vocoder.voice import mel_consistency
 from vocoder.voice.flow import FlowVocoder
 from vocoder.voice.griffin_lim import GriffinLimVocoder
 from vocoder.voice.load import load
@@ -73,6 +74,21 @@ def test_each_step_brings_the_mel_nearer_to_that_of_speech(preset: MelPreset) ->
     ]
     assert distances == sorted(distances, reverse=True)
     assert distances[-1] < 0.8 * distances[0]
+
+
+@pytest.mark.parametrize("name", ["tacotron2-22k", "speecht5-16k", "vocos-24k"])
+def test_momentum_saves_a_third_of_the_steps(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    preset = get_preset(name)
+    recording = speech(preset)
+    mel = mel_of(recording, preset)
+    start = GriffinLimVocoder(preset, n_iter=2, device="cpu").synthesize(mel, seed=0, refine=0)
+
+    def distance(steps: int) -> float:
+        return (mel_of(hold(start, mel, preset, steps), preset) - mel).abs().mean().item()
+
+    fast = distance(8)
+    monkeypatch.setattr(mel_consistency, "_MOMENTUM", 0.0)
+    assert fast < distance(12)
 
 
 @each_preset

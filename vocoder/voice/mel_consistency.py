@@ -3,9 +3,10 @@
 A voice is told the mel, and its sound has another one: noise moves the energy of every band. As the
 mel is known, the difference can be taken out again. Each step compares the log mel of the sound
 with the one given, interpolates the difference over the bins of the transform, multiplies the
-magnitudes by it and keeps the phases; further steps do what those of Griffin and Lim (1984) do,
-from the phases of the voice instead of random ones. It is no part of the flow: a likelihood knows
-nothing of it.
+magnitudes by it and keeps the phases; further steps do what those of the fast Griffin-Lim do
+(Perraudin, Balazs and Søndergaard, 2013), from the phases of the voice instead of random ones: each
+begins a little beyond where the last one ended, on the way that it went. It is no part of the flow:
+a likelihood knows nothing of it.
 
 Bins that no band sees, below f_min and above f_max of the preset, stay as they are. Were they moved
 with the nearest band, nothing would tell when to stop, and a band that cannot be met would raise
@@ -26,6 +27,9 @@ from vocoder.mel.spectrogram import mel_of_spectrum
 from vocoder.mel.stft import block_frames, pad, stft, window_weight, windowed_inverse
 
 _LARGEST = 3.0  # nats by which a step changes a magnitude, at most
+# How far beyond, as a share of the last way. Eight steps then come as near to the mel as sixteen
+# without; 0.95 is worse again.
+_MOMENTUM = 0.7
 
 
 def check_refine(steps: int) -> int:
@@ -63,9 +67,11 @@ def hold_to_mel(
     # Autocast would multiply with the filters in half precision.
     with torch.autocast(audio.device.type, enabled=False):
         wanted = _possible_log_amplitude(mel.to(audio), preset)
-        for _ in range(steps):
-            audio = audio + _correction(audio, wanted, preset)
-    return audio
+        held, before = audio + _correction(audio, wanted, preset), None
+        for _ in range(steps - 1):
+            ahead = held if before is None else held + _MOMENTUM * (held - before)
+            held, before = ahead + _correction(ahead, wanted, preset), held
+    return held
 
 
 def reach_frames(preset: MelPreset, steps: int) -> tuple[int, int]:
