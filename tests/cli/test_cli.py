@@ -242,7 +242,7 @@ def test_a_preset_has_a_default_voice_of_its_own_and_a_voice_its_own_refinement(
     run, tmp_path, shipped, caplog
 ):
     content = json.loads((shipped / "voices.json").read_text())
-    content["voices"]["tiny"]["refine"] = 2
+    content["voices"]["tiny"] |= {"refine": 2, "stream_refine": 1}
     (shipped / "voices.json").write_text(json.dumps(content))
     mel = save_mel(tmp_path / "a.npy")
     command = ("synthesize", mel, "--seed=1", "-o", tmp_path / "default.wav")
@@ -255,10 +255,10 @@ def test_a_preset_has_a_default_voice_of_its_own_and_a_voice_its_own_refinement(
     assert default != (tmp_path / "plain.wav").read_bytes()
     assert re.search(r"^default voice of tacotron2-22k +tiny ", run("info").out.decode(), re.M)
     told = run("info", "tiny").out.decode()
-    assert re.search(r"^mel consistency +2 steps, unless --refine says otherwise$", told, re.M)
+    assert re.search(r"^mel consistency +2 steps, 1 in a stream, where", told, re.M)
     plain = run("info", shipped / "tiny.safetensors").out.decode()
     latencies = [int(re.search(r"^stream latency +(\d+)", text, re.M)[1]) for text in (told, plain)]
-    assert latencies[0] - latencies[1] == 6  # what two steps reach ahead
+    assert latencies[0] - latencies[1] == 3  # what a step reaches ahead
     pytest.importorskip("onnxruntime")
     run("export", "tiny", "-o", tmp_path / "tiny.onnx")
     assert "tiny: takes 2 steps of mel consistency by itself, which a graph cannot" in caplog.text

@@ -13,7 +13,7 @@ from vocoder.cli.options import FILES, PATH, device_option, print_table
 
 if TYPE_CHECKING:
     from vocoder.checkpoint import Checkpoint
-    from vocoder.voice.catalogue import Default
+    from vocoder.voice.catalogue import Default, ShippedVoice
 
 TRAINING = "Training"
 
@@ -181,7 +181,7 @@ def info(voice: str | None) -> None:
             **({"card": shipped.card_path, **shipped.figures} if shipped else {}),
             "model": stored.model_name,
             "parameters": f"{stored.model.n_parameters():,}",
-            **_describe(stored, shipped.refine if shipped else 0),
+            **_describe(stored, shipped),
             "recipe": (stored.recipe or {}).get("name", "none"),
             "step": stored.step,
             **stored.metrics,
@@ -194,7 +194,7 @@ def _default(default: Default) -> str:
     return f"{default.voice} ({default.reason})"
 
 
-def _describe(stored: Checkpoint, refine: int) -> dict[str, Any]:
+def _describe(stored: Checkpoint, shipped: ShippedVoice | None) -> dict[str, Any]:
     from vocoder.data.images.description import ImageDescription
     from vocoder.models.families.voice import VoiceModel
     from vocoder.models.whitened import Whitened
@@ -208,6 +208,7 @@ def _describe(stored: Checkpoint, refine: int) -> dict[str, Any]:
             "fingerprint": stored.images.fingerprint[:12] or "none",
             "selected by": f"{stored.images.n_validation} validation images",
         }
+    steps, in_stream = (shipped.refine, shipped.stream_refine) if shipped else (0, 0)
     inner = {}
     if isinstance(stored.model, Whitened):
         config = stored.model.config
@@ -220,6 +221,6 @@ def _describe(stored: Checkpoint, refine: int) -> dict[str, Any]:
         "sample rate": f"{stored.preset.sample_rate} Hz",
         "hop length": f"{stored.preset.hop_length} samples",
         "pitch": describe_pitch(cast(VoiceModel, stored.model)),
-        "mel consistency": f"{refine} steps, unless --refine says otherwise",
-        **describe_stream(cast(VoiceModel, stored.model), stored.preset, refine),
+        "mel consistency": f"{steps} steps, {in_stream} in a stream, where --refine is not given",
+        **describe_stream(cast(VoiceModel, stored.model), stored.preset, in_stream),
     }

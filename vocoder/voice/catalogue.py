@@ -5,7 +5,8 @@
     {
       "presets": {preset: {"voice": name, "reason": why}},
       "no_voice": why Griffin-Lim speaks mels of all other presets,
-      "voices": {name: {"file": …, "card": …, "refine": …, "figures": {…}}}
+      "voices": {name: {"file": …, "card": …, "refine": …, "stream_refine": …,
+                        "figures": {…}}}
     }
 
 A voice that loses to Griffin-Lim on held-out sentences is listed, but is never the default.
@@ -35,6 +36,7 @@ class ShippedVoice:
     file: str  # the checkpoint
     card: str  # what it was trained on, for how long, and its figures, in Markdown
     refine: int = 0  # mel-consistency steps that it takes where nothing else is asked for
+    stream_refine: int = 0  # the same in a stream, which lags behind by what each reaches ahead
     figures: Mapping[str, Any] = field(default_factory=dict)  # measured on held-out sentences
 
     @property

@@ -38,9 +38,11 @@ class Vocoder(ABC):
         device: Device on which it computes.
         dtype: Type that it computes in; audio is float32 all the same.
         default_refine: How many mel-consistency steps it takes where nothing else is asked for.
+        default_stream_refine: The same in a stream, which lags behind by what each reaches ahead.
     """
 
     default_refine = 0
+    default_stream_refine = 0
 
     def __init__(
         self,
@@ -137,7 +139,8 @@ class Vocoder(ABC):
         batch = as_tensor(mel)
         self._check_mel(batch)
         seed = check_settings(temperature, seed)
-        steps, factor = self._refine_steps(refine), check_pitch(pitch)
+        steps = self.default_refine if refine is None else check_refine(refine)
+        factor = check_pitch(pitch)
         wanted = None if f0 is None else check_f0(f0, (*mel.shape[:-2], mel.shape[-1]))
         if batch.ndim == 2:
             batch = batch.unsqueeze(0)
@@ -205,7 +208,8 @@ class Vocoder(ABC):
             temperature: Standard deviation of the noise, as `synthesize` takes it.
             seed: Seed of the noise, as `synthesize` takes it.
             refine: Mel-consistency steps, as `synthesize` takes them; the stream lags behind
-                by what the steps reach ahead, some n_fft - hop_length samples each.
+                by what the steps reach ahead, some n_fft - hop_length samples each. None is
+                `default_stream_refine`.
             block_frames: Frames that are spoken at once; None is the voice's default.
             overlap_frames: Context of a block on both sides; None is the voice's default. Causal
                 voices have none.
@@ -221,7 +225,7 @@ class Vocoder(ABC):
         """
         seed = check_settings(temperature, seed)
         seed = secrets.randbits(63) if seed is None else seed
-        steps = self._refine_steps(refine)
+        steps = self.default_stream_refine if refine is None else check_refine(refine)
         blocks = self._start_stream(temperature, seed, block_frames, overlap_frames)
         refined = RefinedStream(blocks, self.preset, steps)
         return AudioStream(self._stream(mel_chunks, refined), refined.plan.latency_frames)
@@ -357,9 +361,6 @@ class Vocoder(ABC):
         overlap_frames: int | None,
     ) -> BlockStream:
         """Return what makes the audio of one stream, or raise a `VocoderError`."""
-
-    def _refine_steps(self, refine: int | None) -> int:
-        return self.default_refine if refine is None else check_refine(refine)
 
     def _as_input(self, mel: Tensor) -> Tensor:
         return mel.to(self.device, torch.promote_types(self.dtype, torch.float32))
