@@ -128,9 +128,15 @@ def source(model: RowFlow, mel: Tensor, frames: Tensor | None = None) -> Source:
     return give
 
 
-def make_corpus(folder: Path, n_clips: int = 5, seconds: float = 0.5, epochs: bool = False) -> Path:
+def make_corpus(
+    folder: Path,
+    n_clips: int = 5,
+    seconds: float = 0.5,
+    epochs: bool = False,
+    preset_name: str = "tacotron2-22k",
+) -> Path:
     """Write a preprocessed corpus of noisy tones; the first clip is the test."""
-    preset = get_preset("tacotron2-22k")
+    preset = get_preset(preset_name)
     analyse = MelSpectrogram(preset)
     generator = np.random.default_rng(0)
     n_samples = int(seconds * preset.sample_rate) // preset.hop_length * preset.hop_length
