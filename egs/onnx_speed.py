@@ -1,6 +1,6 @@
 """Time voices in onnxruntime beside the PyTorch engine: loading, speaking, memory.
 
-    python egs/onnx_speed.py espeak-small ljspeech/nanoflow-r64 ljspeech/waveflow-r64
+    python egs/onnx_speed.py prompts-22k ljspeech/nanoflow-r64 ljspeech/waveflow-r64
 
 A voice is a checkpoint, a run folder, a shipped voice, or a recipe, whose untrained model takes as
 long as a trained one. Loading is from a file in the page cache, the import of the packages left

@@ -1,7 +1,7 @@
 """How far a stream is from the whole utterance, by the overlap of its blocks.
 
     pip install matplotlib
-    python egs/streaming_error.py espeak-small -o docs/pictures/streaming-error.png
+    python egs/streaming_error.py prompts-22k -o docs/pictures/streaming-error.png
 
 speaks a loud sustained vowel and a sentence with every voice named, as a whole and as a stream, and
 measures the difference at the seams: the frame before and the frame after each edge of a block,

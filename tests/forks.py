@@ -91,7 +91,7 @@ def serve() -> None:
     from vocoder import checkpoint
     from vocoder.voice.catalogue import find_voice
 
-    checkpoint.load(find_voice("espeak-small"))  # what torch imports when it makes a model
+    checkpoint.load(find_voice("prompts-22k"))  # what torch imports when it makes a model
     for line in sys.stdin:
         print(json.dumps(fork(json.loads(line))), flush=True)
 

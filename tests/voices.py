@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 from helpers import perturb
 
@@ -11,6 +13,9 @@ from vocoder.models.nanoflow import NanoFlow, NanoFlowConfig
 from vocoder.models.sourceflow import SourceFlow, SourceFlowConfig
 from vocoder.models.waveflow import WaveFlow, WaveFlowConfig
 
+# A NanoFlow of 32 channels and 4 flows that was trained on synthetic speech. It was written before
+# checkpoints knew of images.
+TRAINED = Path(__file__).parent / "golden" / "nanoflow-32.safetensors"
 TACOTRON2 = get_preset("tacotron2-22k")
 SIZES = {"channels": 6, "n_layers": 2, "n_flows": 2}
 

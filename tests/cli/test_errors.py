@@ -270,12 +270,12 @@ def test_the_name_of_a_shipped_voice_works_wherever_a_voice_is_taken(run, tmp_pa
     new = ("--data", tmp_path / "corpus", "--run-dir", tmp_path / "run", "-o", "train.steps=1")
     tuning = ("train", "tiny/nanoflow", *new, "--init-from")
     # It is found, and only does not fit; what is not found is named with the voices there are.
-    assert_one_error_line(run(*tuning, "espeak-small"), "espeak-small.safetensors")
-    assert_one_error_line(run(*tuning, "espeak-smal"), "did you mean 'espeak-small'?")
+    assert_one_error_line(run(*tuning, "prompts-22k"), "prompts-22k.safetensors")
+    assert_one_error_line(run(*tuning, "prompts-22"), "did you mean 'prompts-22k'?")
     assert_one_error_line(run(*tuning, "griffin-lim"), "an algorithm without a checkpoint")
-    sampled = run("sample", "espeak-small", "-o", tmp_path / "a.png")
+    sampled = run("sample", "prompts-22k", "-o", tmp_path / "a.png")
     assert_one_error_line(sampled, "is a voice and knows no images")
-    assert_one_error_line(run("evaluate-images", "espeak-small"), "is a voice, not an image model")
+    assert_one_error_line(run("evaluate-images", "prompts-22k"), "is a voice, not an image model")
 
 
 def test_an_import_of_junk(run, tmp_path, out):

@@ -148,7 +148,7 @@ def test_a_model_of_the_other_kind_is_told_its_command(run, model, data, tmp_pat
     for command in ("evaluate", "compare"):
         result = run(command, model, "--data", corpus)
         assert_one_error_line(result, model, "not a voice", "`vocoder evaluate-images` scores it")
-    for voice in (save_tiny_voice(tmp_path / "v.safetensors"), "griffin-lim", "espeak-small"):
+    for voice in (save_tiny_voice(tmp_path / "v.safetensors"), "griffin-lim", "prompts-22k"):
         result = run("evaluate-images", voice, "--data", data)
         assert_one_error_line(result, voice, "not an image model", "`vocoder evaluate` scores it")
     assert_one_error_line(run("evaluate-images", tmp_path / "none"), "no such checkpoint")

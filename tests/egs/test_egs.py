@@ -128,7 +128,7 @@ def test_tacotron2_of_torchaudio_speaks(tmp_path, monkeypatch, name):
     model = Tacotron2(n_symbol=38, decoder_max_step=12, **small).eval()
     monkeypatch.setattr(type(bundle), "get_tacotron2", lambda self: model)
     out = tmp_path / "out.wav"
-    run_script(monkeypatch, f"speak_{name}.py", "Hello.", "--voice", "espeak-small", "-o", out)
+    run_script(monkeypatch, f"speak_{name}.py", "Hello.", "--voice", "prompts-22k", "-o", out)
     assert is_sound(out, 22050)
 
 
@@ -151,7 +151,7 @@ def test_speecht5_of_transformers_speaks(tmp_path, monkeypatch):
 @pytest.mark.skipif(shutil.which("espeak-ng") is None, reason="needs espeak-ng")
 @pytest.mark.slow
 def test_text_becomes_sound_offline(tmp_path):
-    script = ["sh", TTS / "speak.sh", "Good morning.", "espeak-small"]
+    script = ["sh", TTS / "speak.sh", "Good morning.", "prompts-22k"]
     subprocess.run(script, check=True, cwd=tmp_path, env=STORY)
     said = soundfile.info(tmp_path / "out" / "tts" / "espeak.wav").duration
     assert is_sound(tmp_path / "out" / "tts" / "voice.wav", 22050)

@@ -2,7 +2,7 @@
 
 The short form takes a minute. docs/reliability.md has the figures of a longer one:
 
-    VOCODER_SERVE_SECONDS=1200 VOCODER_SERVE_VOICE=espeak-small pytest -s -m slow THIS_FILE
+    VOCODER_SERVE_SECONDS=1200 VOCODER_SERVE_VOICE=prompts-22k pytest -s -m slow THIS_FILE
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from commands import REPOSITORY, assert_one_error_line, left_in
 from helpers import audio_and_mel, perturb, tiny_models
 from onnx import TensorProto, helper
 from sherpa_voice import speak_with_sherpa
-from voices import TACOTRON2, save_tiny_voice, some_mel
+from voices import TACOTRON2, TRAINED, save_tiny_voice, some_mel
 
 import vocoder
 from vocoder import checkpoint
@@ -38,8 +38,8 @@ def models():
 
 
 @pytest.fixture(scope="module")
-def espeak():
-    return vocoder.load("espeak-small", device="cpu")
+def trained():
+    return vocoder.load(TRAINED, device="cpu")
 
 
 def proto_of(model, **settings):
@@ -92,9 +92,9 @@ def test_every_hop_length(strides):
     assert (audio - model.inverse(noise, mel)).abs().max() < 1e-5
 
 
-def test_a_trained_voice_gives_the_audio_of_synthesize(espeak, tmp_path):
+def test_a_trained_voice_gives_the_audio_of_synthesize(trained, tmp_path):
     report = vocoder.export_onnx(
-        espeak, tmp_path / "voice.onnx", explicit_noise=True, temperature=0.8
+        trained, tmp_path / "voice.onnx", explicit_noise=True, temperature=0.8
     )
     assert report.difference < 1e-5
     session = session_of(report.path)
@@ -102,14 +102,14 @@ def test_a_trained_voice_gives_the_audio_of_synthesize(espeak, tmp_path):
         for batch in (1, 2):
             mel = torch.stack([some_mel(n_frames, seed) for seed in range(batch)])
             noise = draw_noise(n_frames * 256, seed=3).repeat(batch, 1)
-            expected = espeak.synthesize(mel, temperature=0.8, seed=3)
+            expected = trained.synthesize(mel, temperature=0.8, seed=3)
             assert (speak(session, mel, noise) - expected).abs().max() < 1e-4
 
 
-def test_half_precision_is_float16_inside_and_float32_outside(espeak, tmp_path):
-    full = vocoder.export_onnx(espeak, tmp_path / "full.onnx")
+def test_half_precision_is_float16_inside_and_float32_outside(trained, tmp_path):
+    full = vocoder.export_onnx(trained, tmp_path / "full.onnx")
     half = vocoder.export_onnx(
-        espeak, tmp_path / "half.onnx", precision="fp16", explicit_noise=True
+        trained, tmp_path / "half.onnx", precision="fp16", explicit_noise=True
     )
     assert half.n_bytes < 0.6 * full.n_bytes
     session = session_of(half.path)
@@ -119,7 +119,7 @@ def test_half_precision_is_float16_inside_and_float32_outside(espeak, tmp_path):
     convolutions = convolutions_of(onnx.load(half.path))
     assert {constant.data_type for constant in convolutions} == {TensorProto.FLOAT16}
     mel, noise = some_mel(12)[None], draw_noise(12 * 256, seed=3)[None]
-    error = speak(session, mel, noise) - espeak.synthesize(mel, seed=3)
+    error = speak(session, mel, noise) - trained.synthesize(mel, seed=3)
     # float16 has 11 bits, and errors add up over 4 flows of 16 rows.
     assert 1e-6 < error.abs().max() < 1e-2
 
@@ -183,8 +183,8 @@ def test_the_published_size_loads_in_seconds(tmp_path):
         assert time.process_time() - start < 5
 
 
-def test_the_metadata_names_the_mel(espeak, tmp_path):
-    vocoder.export_onnx(espeak, tmp_path / "voice.onnx", temperature=0.8)
+def test_the_metadata_names_the_mel(trained, tmp_path):
+    vocoder.export_onnx(trained, tmp_path / "voice.onnx", temperature=0.8)
     metadata = session_of(tmp_path / "voice.onnx").get_modelmeta().custom_metadata_map
     assert metadata == {
         "model_type": "hifigan",
@@ -203,24 +203,24 @@ def test_the_metadata_names_the_mel(espeak, tmp_path):
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
-def test_sherpa_onnx_speaks_through_the_file(espeak, tmp_path, temperature):
+def test_sherpa_onnx_speaks_through_the_file(trained, tmp_path, temperature):
     pytest.importorskip("sherpa_onnx")
     mel = some_mel(14)
-    vocoder.export_onnx(espeak, tmp_path / "voice.onnx", temperature=temperature)
+    vocoder.export_onnx(trained, tmp_path / "voice.onnx", temperature=temperature)
     audio = speak_with_sherpa(tmp_path, mel)
     assert audio.shape == (14 * 256,)
-    mode = espeak.synthesize(mel, temperature=0.0).numpy()
+    mode = trained.synthesize(mel, temperature=0.0).numpy()
     if temperature == 0:
         np.testing.assert_allclose(audio, mode, atol=1e-4)
     else:
         assert np.abs(audio - mode).max() > 1e-2
 
 
-def test_the_lines_of_the_documentation_speak(espeak, tmp_path, monkeypatch):
+def test_the_lines_of_the_documentation_speak(trained, tmp_path, monkeypatch):
     text = (REPOSITORY / "docs" / "onnx.md").read_text(encoding="utf-8")
     lines = next(block for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL))
     lines = lines.replace('"egs/', f'"{REPOSITORY}/egs/').replace('["mel"]', '["mel"][:, :9]')
-    vocoder.export_onnx(espeak, tmp_path / "voice.onnx")
+    vocoder.export_onnx(trained, tmp_path / "voice.onnx")
     monkeypatch.chdir(tmp_path)
     names = {}
     exec(lines, names)
@@ -236,14 +236,14 @@ def test_splines_are_refused(models):
         voice_graph.voice_graph(models["nanoflow-spline"].fold())
 
 
-def test_a_file_that_sounds_otherwise_is_not_written(espeak, tmp_path, monkeypatch):
+def test_a_file_that_sounds_otherwise_is_not_written(trained, tmp_path, monkeypatch):
     def wrong(model, *, temperature, **settings):
         return original(model, temperature=0.5 * temperature, **settings)
 
     original = voice_graph.voice_graph
     monkeypatch.setattr(voice_graph, "voice_graph", wrong)
     with pytest.raises(VocoderError, match=r"voice.onnx: not written.*differs"):
-        vocoder.export_onnx(espeak, tmp_path / "voice.onnx")
+        vocoder.export_onnx(trained, tmp_path / "voice.onnx")
     assert not left_in(tmp_path)
 
 
@@ -259,10 +259,10 @@ def test_float16_that_overflows_is_not_written(tmp_path):
 
 
 @pytest.mark.parametrize("package", ["onnx", "onnxruntime"])
-def test_a_missing_package_is_named_with_the_remedy(espeak, tmp_path, monkeypatch, package):
+def test_a_missing_package_is_named_with_the_remedy(trained, tmp_path, monkeypatch, package):
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(VocoderError, match=rf"{package}: not installed.*'vocoder\[onnx\]'"):
-        vocoder.export_onnx(espeak, tmp_path / "voice.onnx")
+        vocoder.export_onnx(trained, tmp_path / "voice.onnx")
 
 
 @pytest.mark.parametrize(
@@ -276,9 +276,9 @@ def test_a_missing_package_is_named_with_the_remedy(espeak, tmp_path, monkeypatc
         ({"seed": 1, "explicit_noise": True}, "seed 1: a graph that is given its noise"),
     ],
 )
-def test_wrong_settings(espeak, tmp_path, settings, words):
+def test_wrong_settings(trained, tmp_path, settings, words):
     with pytest.raises(VocoderError, match=words):
-        vocoder.export_onnx(espeak, tmp_path / "voice.onnx", **settings)
+        vocoder.export_onnx(trained, tmp_path / "voice.onnx", **settings)
 
 
 # ---- the command ----

@@ -8,15 +8,15 @@ import sys
 import numpy as np
 import onnxruntime
 import pytest
-from voices import some_mel
+from voices import TRAINED, some_mel
 
 import vocoder
 from vocoder.voice.noise import draw_noise
 
 
 @pytest.fixture(scope="module")
-def espeak():
-    return vocoder.load("espeak-small", device="cpu")
+def trained():
+    return vocoder.load(TRAINED, device="cpu")
 
 
 def session_of(path):
@@ -39,12 +39,12 @@ np.save(sys.argv[3], [session.run(None, {"mel": mel})[0] for _ in range(2)])
 """
 
 
-def test_a_seed_repeats_the_series_of_every_session(espeak, tmp_path):
+def test_a_seed_repeats_the_series_of_every_session(trained, tmp_path):
     """Also in other processes, between which onnxruntime's own seed differs."""
     np.save(tmp_path / "mel.npy", some_mel(3).numpy())
     said = []
     for name, seed in (("a", 7), ("b", 7), ("c", 8)):
-        vocoder.export_onnx(espeak, tmp_path / f"{name}.onnx", seed=seed)
+        vocoder.export_onnx(trained, tmp_path / f"{name}.onnx", seed=seed)
         command = [sys.executable, "-c", SPEAK_TWICE]
         paths = [str(tmp_path / file) for file in (f"{name}.onnx", "mel.npy", f"{name}.npy")]
         subprocess.run([*command, *paths], check=True, timeout=120)
@@ -57,10 +57,10 @@ def test_a_seed_repeats_the_series_of_every_session(espeak, tmp_path):
     assert [value.name for value in session.get_inputs()] == ["mel"]  # as sherpa-onnx wants
 
 
-def test_what_quantisation_leaves(espeak, tmp_path):
+def test_what_quantisation_leaves(trained, tmp_path):
     """As docs/onnx.md says: the loops stay as they are, and the file grows."""
     quantization = pytest.importorskip("onnxruntime.quantization")
-    report = vocoder.export_onnx(espeak, tmp_path / "voice.onnx", explicit_noise=True)
+    report = vocoder.export_onnx(trained, tmp_path / "voice.onnx", explicit_noise=True)
     out = tmp_path / "int8.onnx"
     quantization.quantize_dynamic(report.path, out)
     assert report.n_bytes < out.stat().st_size < 1.1 * report.n_bytes

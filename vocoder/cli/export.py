@@ -13,7 +13,7 @@ from vocoder.cli.options import FILES, PATH, refine_option, seed_option, tempera
 GRAPH = "Graph"
 
 
-@command(example="vocoder export espeak-small -o espeak-small.onnx")
+@command(example="vocoder export prompts-22k -o prompts-22k.onnx")
 @argument("voice", "A checkpoint file, a run folder, or the name of a shipped voice.")
 @option("-o", "--out", group=FILES, required=True, type=PATH, help="Write this .onnx file.")
 @temperature_option(GRAPH)

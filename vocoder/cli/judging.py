@@ -84,7 +84,7 @@ def _clip_options(judge: Callable[..., Any]) -> Callable[..., Any]:
     return judge
 
 
-@command(example="vocoder evaluate espeak-small --data data/mine --report report.html")
+@command(example="vocoder evaluate prompts-22k --data data/mine --report report.html")
 @argument("voice", "A checkpoint file, a run folder, a shipped voice, griffin-lim or recording.")
 @_clip_options
 def evaluate(voice: str, **settings: Any) -> None:

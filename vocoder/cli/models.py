@@ -129,7 +129,7 @@ def recipes(name: str | None) -> None:
         print_table((recipe, load_recipe(recipe).description) for recipe in list_recipes())
 
 
-@command(example="vocoder info espeak-small")
+@command(example="vocoder info prompts-22k")
 @argument(
     "voice",
     "A checkpoint file, a run folder or a shipped voice; by default this installation.",

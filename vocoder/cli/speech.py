@@ -288,7 +288,7 @@ def _tell(report: Report, speakers: Speakers) -> None:
     )
 
 
-@command(example="vocoder serve --stdio --voice espeak-small")
+@command(example="vocoder serve --stdio --voice prompts-22k")
 @option(
     "--stdio",
     group=FILES,
