@@ -57,9 +57,12 @@ class Package:
     group: str  # folder in the corpus; "{}" is the first folder below `folder`, a language
 
     def recordings(self, share: Path) -> list[Recording]:
-        """List what is installed below `share`; an empty list if nothing is."""
+        """List what is installed below `share`; an empty list if nothing is.
+
+        Debian's alternatives link en_US to en_US_f_Allison: a link is no second folder.
+        """
         found = []
-        for folder in sorted(share.glob(self.folder)):
+        for folder in sorted(path for path in share.glob(self.folder) if not path.is_symlink()):
             for path in sorted(folder.glob(self.files)):
                 below = PurePosixPath(path.relative_to(folder).as_posix())
                 group = self.group.format(below.parts[0])

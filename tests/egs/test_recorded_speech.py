@@ -119,6 +119,15 @@ def test_the_packages_hold_what_the_readme_says(story):
         assert number in README
 
 
+def test_a_link_to_a_folder_is_no_second_folder(story, tmp_path):
+    folder = tmp_path / "asterisk/sounds/ru_RU_f_IvrvoiceRU"
+    (folder / "digits").mkdir(parents=True)
+    (folder / "digits/1.g722").write_bytes(b"x")
+    (folder.parent / "ru_RU").symlink_to(folder)
+    (package,) = (package for package in story.PROMPTS if "-ru-" in package.name)
+    assert len(package.recordings(tmp_path)) == 1
+
+
 # ---- the work ----
 
 
