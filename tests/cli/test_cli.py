@@ -201,6 +201,7 @@ def shipped(tmp_path, monkeypatch):
     catalogue = {
         "presets": {"tacotron2-22k": default},
         "no_voice": "nothing else",
+        "griffin_lim_refine": 1,
         "voices": {"tiny": voice},
     }
     (folder / "voices.json").write_text(json.dumps(catalogue))

@@ -20,6 +20,8 @@ from vocoder.judging import metrics
 from vocoder.judging import voices as evaluation
 from vocoder.judging.likelihood import log_likelihood
 from vocoder.judging.voices import compare
+from vocoder.voice.griffin_lim import GriffinLimVocoder
+from vocoder.voice.load import load
 
 FIGURES_OF_ALL = (
     "log_spectral_distance",
@@ -83,8 +85,6 @@ def test_a_voice_scores_alone_as_it_does_beside_others(comparison, data, voice):
 
 
 def test_likelihoods_are_those_of_the_trainer_and_of_flows_alone(comparison, data, voice):
-    from vocoder.voice.load import load
-
     corpus = Corpus.open(data)
     expected = log_likelihood(load(voice, device="cpu").model, corpus, corpus.utterances("test"))
     scores = scores_of(comparison[0], voice)
@@ -94,12 +94,10 @@ def test_likelihoods_are_those_of_the_trainer_and_of_flows_alone(comparison, dat
 
 
 def test_figures_are_those_of_the_metrics(comparison, data):
-    from vocoder.voice.griffin_lim import GriffinLimVocoder
-
     corpus = Corpus.open(data)
     clip = corpus.utterances("test")[1]
     recording = corpus.audio(clip) / 32768
-    speaker = GriffinLimVocoder(device="cpu")
+    speaker = load("griffin-lim", device="cpu")
     audio = speaker.synthesize(torch.tensor(corpus.mel(clip)), seed=0).numpy()[: len(recording)]
     values = scores_of(comparison[0], "griffin-lim").values
     for metric in (metrics.log_spectral_distance, metrics.stoi, metrics.f0_rmse):
@@ -185,11 +183,11 @@ def test_a_likelihood_that_is_not_finite_is_not_hidden(data, voice, monkeypatch,
 
 
 def test_a_voice_that_makes_nan_is_named_with_the_clip(data, monkeypatch, tmp_path):
-    class Broken(evaluation.GriffinLimVocoder):
+    class Broken(GriffinLimVocoder):
         def synthesize(self, mel, *arguments, **settings):
             return super().synthesize(mel, *arguments, **settings) * float("nan")
 
-    monkeypatch.setattr(evaluation, "GriffinLimVocoder", Broken)
+    monkeypatch.setattr(evaluation, "load", lambda *_, **__: Broken(device="cpu"))
     with pytest.raises(VocoderError, match=r"voice griffin-lim: makes NaN .* of clip clip0"):
         compare(["griffin-lim"], data, device="cpu", report=tmp_path / "report.html")
     assert left_in(tmp_path) == []

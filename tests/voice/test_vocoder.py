@@ -349,6 +349,15 @@ def test_a_voice_is_refused_for_mels_of_another_preset(tmp_path):
         load(preset="tacotron")
 
 
+def test_griffin_lim_takes_steps_of_mel_consistency_where_it_is_loaded():
+    mel, steps = some_mel(4), Catalogue.read().griffin_lim_refine
+    assert steps > 0
+    plain = GriffinLimVocoder(device="cpu")
+    loaded = load("griffin-lim", device="cpu").synthesize(mel, seed=0)
+    assert torch.equal(loaded, plain.synthesize(mel, seed=0, refine=steps))
+    assert not torch.equal(loaded, plain.synthesize(mel, seed=0))
+
+
 def test_griffin_lim_has_no_backend_and_no_budget():
     assert isinstance(load("griffin-lim", backend="auto"), GriffinLimVocoder)
     for options in ({"backend": "cpu"}, {"memory": 2**30}):

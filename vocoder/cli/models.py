@@ -169,6 +169,8 @@ def info(voice: str | None) -> None:
             "voice": voice,
             "model": "Griffin-Lim iterations, untrained",
             "preset": "any",
+            "mel consistency": f"{catalogue.Catalogue.read().griffin_lim_refine} steps, where "
+            "--refine is not given",
             "stream": "none: it needs the whole utterance",
         }
     else:

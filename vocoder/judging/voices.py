@@ -31,7 +31,6 @@ from vocoder.judging.report.document import report_file
 from vocoder.mel.presets import MelPreset, preset_difference
 from vocoder.voice.catalogue import GRIFFIN_LIM, find_voice
 from vocoder.voice.flow import FlowVocoder
-from vocoder.voice.griffin_lim import GriffinLimVocoder
 from vocoder.voice.load import load
 from vocoder.voice.mel_consistency import check_refine
 from vocoder.voice.vocoder import Vocoder
@@ -206,7 +205,7 @@ def _load(name: str, corpus: Corpus, data: str | Path, device: str | None) -> Vo
     if name == RECORDING:
         return None
     if name == GRIFFIN_LIM:
-        return GriffinLimVocoder(corpus.preset, device=device)
+        return load(name, preset=corpus.preset, device=device)
     if checkpoint.is_of_images(find_voice(name)):
         raise VocoderError(
             f"{name}: is an image model, not a voice; `vocoder evaluate-images` scores it"

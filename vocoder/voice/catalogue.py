@@ -5,6 +5,7 @@
     {
       "presets": {preset: {"voice": name, "reason": why}},
       "no_voice": why Griffin-Lim speaks mels of all other presets,
+      "griffin_lim_refine": mel-consistency steps that it takes where nothing else is asked for,
       "voices": {name: {"file": …, "card": …, "refine": …, "stream_refine": …,
                         "figures": {…}}}
     }
@@ -64,6 +65,7 @@ class Catalogue:
 
     presets: Mapping[str, Default]  # which voice speaks mels of these
     no_voice: str  # why Griffin-Lim speaks mels of all others
+    griffin_lim_refine: int  # mel-consistency steps that it takes where nothing else is asked for
     voices: Mapping[str, ShippedVoice]
 
     @classmethod
@@ -78,7 +80,7 @@ class Catalogue:
             name: from_dict(Default, entry, f"voices.json: presets.{name}")
             for name, entry in content["presets"].items()
         }
-        return cls(presets, content["no_voice"], voices)
+        return cls(presets, content["no_voice"], content["griffin_lim_refine"], voices)
 
 
 def voice_names() -> list[str]:

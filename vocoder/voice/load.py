@@ -59,7 +59,9 @@ def load(
                 f"{name}: has no backend to choose and no memory to plan; leave both out, or name "
                 "a trained voice"
             )
-        return GriffinLimVocoder(preset or TACOTRON2, device=device, dtype=dtype)
+        untrained = GriffinLimVocoder(preset or TACOTRON2, device=device, dtype=dtype)
+        untrained.default_refine = Catalogue.read().griffin_lim_refine
+        return untrained
     path = find_voice(name)
     device = resolve_device(device)
     stored = checkpoint.load(path, device="cpu")
