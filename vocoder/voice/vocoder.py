@@ -349,7 +349,10 @@ class Vocoder(ABC):
     def _with_pitch(
         self, mel: Tensor, frames: Tensor | None, f0: Tensor | None, factor: float
     ) -> tuple[Tensor, Tensor]:
-        """Return mels that are spoken at another pitch and that pitch; see `with_pitch`."""
+        """Return mels that are spoken at another pitch and that pitch; see `with_pitch`.
+
+        Asked only of a voice that `check_control` lets speak at another one.
+        """
         raise NotImplementedError
 
     @abstractmethod
