@@ -7,6 +7,7 @@ and one without any fails the first law.
 from __future__ import annotations
 
 import importlib.util
+from typing import Any
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ from torch import Tensor
 
 from vocoder.errors import VocoderError
 from vocoder.kernels.dispatch import NAMES, BackendError
-from vocoder.models.families.voice import VoiceModel
+from vocoder.models.families.voice import PitchedVoice, VoiceModel
 from vocoder.models.nanoflow import NanoFlow, NanoFlowConfig
 from vocoder.recipe import VoiceRecipe, list_recipes, load_recipe
 from vocoder.registry import MODELS, find_model
@@ -194,19 +195,22 @@ def assert_rendered_as_inverted(
 
 
 @each_recipe
-@pytest.mark.parametrize("refine", [0, 2])
-def test_a_stream_is_the_whole(recipe: VoiceRecipe, refine: int) -> None:
+@pytest.mark.parametrize(("refine", "pitch"), [(0, 1.0), (2, 1.0), (2, 1.2)])
+def test_a_stream_is_the_whole(recipe: VoiceRecipe, refine: int, pitch: float) -> None:
     voice = FlowVocoder(build(recipe), recipe.preset, device="cpu")
+    if pitch != 1 and not isinstance(voice.model, PitchedVoice):
+        with pytest.raises(VocoderError, match="knows no pitch but that of the mel"):
+            voice.stream([], pitch=pitch)
+        return
     mel = some_mel(recipe, 23)[0]
     try:
         plan = plan_stream(voice.model, block_frames=4)
     except VocoderError as error:
         assert "synthesize the whole utterance" in str(error)
         return
-    pieces = list(
-        voice.stream(mel.split([1, 7, 2, 13], dim=1), seed=5, refine=refine, block_frames=4)
-    )
-    streamed, whole = torch.cat(pieces), voice.synthesize(mel, seed=5, refine=refine)
+    settings: dict[str, Any] = {"seed": 5, "refine": refine, "pitch": pitch}
+    pieces = list(voice.stream(mel.split([1, 7, 2, 13], dim=1), block_frames=4, **settings))
+    streamed, whole = torch.cat(pieces), voice.synthesize(mel, **settings)
     assert streamed.shape == whole.shape
     tolerance = 1e-3 if plan.exact else 0.5  # an overlap that is chosen leaves some of the edges
     assert (streamed - whole).abs().max() <= tolerance * whole.abs().max()

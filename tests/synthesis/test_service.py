@@ -14,12 +14,14 @@ from typing import Any, BinaryIO
 import numpy as np
 import pytest
 from commands import REPOSITORY
-from voices import some_mel
+from voices import pitched_model, some_mel
 
 import vocoder
 from vocoder.errors import VocoderError
 from vocoder.files.audio import float_to_int16
+from vocoder.mel.presets import get_preset
 from vocoder.synthesis.service import Service
+from vocoder.voice.flow import FlowVocoder
 
 
 def npy(array: np.ndarray) -> bytes:
@@ -158,3 +160,12 @@ def test_files_are_played_softer_with_a_word(run, tmp_path, voice) -> None:
     assert np.abs(audio).max() == pytest.approx(0.01, abs=1 / 32768)
     refused = run("synthesize", tmp_path / "a.npy", "-o", out, "--peak-limit=2")
     assert "peak limit 2: must lie above 0" in refused.err
+
+
+def test_a_service_speaks_at_another_pitch_or_refuses_at_once(voice) -> None:
+    speaker = FlowVocoder(pitched_model(), get_preset("tacotron2-22k"), device="cpu")
+    _, (_, content) = serve(Service(speaker, seed=1, pitch=1.2), npy(MELS[0]))
+    higher, _ = float_to_int16(speaker.synthesize(MELS[0], seed=1, pitch=1.2))
+    assert content == higher.astype("<i2").tobytes()
+    with pytest.raises(VocoderError, match="knows no pitch but that of the mel"):
+        Service(vocoder.load(voice, device="cpu"), pitch=1.2)

@@ -102,6 +102,29 @@ def test_a_factor_beyond_the_range_is_held_there_and_told(
     assert "frames would lie beyond the 55 to 420 Hz of this voice" in caplog.text
 
 
+def test_a_stream_tells_once_of_a_factor_beyond_the_range(
+    speaker: FlowVocoder, caplog: pytest.LogCaptureFixture
+) -> None:
+    list(speaker.stream([some_mel(40)], pitch=50.0))
+    assert caplog.text.count("from frame 0 on some would lie beyond the 55 to 420 Hz") == 1
+
+
+def test_a_stream_at_another_pitch_does_not_depend_on_how_the_mel_was_cut(
+    speaker: FlowVocoder,
+) -> None:
+    mel = some_mel(40)
+    whole, pieces = (
+        np.concatenate(list(speaker.stream(cut, seed=0, pitch=1.2, refine=1)))
+        for cut in ([mel], np.array_split(mel, 9, axis=1))
+    )
+    assert np.array_equal(whole, pieces)
+
+
+def test_a_stream_refuses_a_factor_that_makes_no_sense(speaker: FlowVocoder) -> None:
+    with pytest.raises(VocoderError, match="give a factor above 0"):
+        speaker.stream([some_mel()], pitch=0.0)
+
+
 @pytest.mark.parametrize("settings", [{"pitch": 1.2}, {"f0": np.full(20, 150.0)}])
 def test_a_voice_without_a_pitch_refuses(settings: dict[str, Any]) -> None:
     with pytest.raises(VocoderError, match="griffin-lim: knows no pitch but that of the mel"):

@@ -44,13 +44,16 @@ def test_the_mel_has_voiced_and_unvoiced_frames() -> None:
 
 @pytest.mark.parametrize("pieces", [[61], [1] * 61, [20, 1, 9, 31]])
 @pytest.mark.parametrize("lookahead", [0, 2])
-def test_a_causal_stream_is_the_whole(lookahead: int, pieces: list[int]) -> None:
+@pytest.mark.parametrize("pitch", [1.0, 1.25])
+def test_a_causal_stream_is_the_whole(lookahead: int, pieces: list[int], pitch: float) -> None:
     voice = some_voice(lookahead_frames=lookahead)
     mel = some_mel(61)
-    whole = voice.synthesize(mel, seed=3)
-    stream = voice.stream(mel.split(pieces, dim=1), seed=3)
-    # A block, the look-ahead (one frame for the filter), the pitch's reach, its interpolation.
-    assert stream.latency_frames == 4 + max(lookahead, 1) + REACH + 1
+    whole = voice.synthesize(mel, seed=3, pitch=pitch)
+    stream = voice.stream(mel.split(pieces, dim=1), seed=3, pitch=pitch)
+    # A block, the look-ahead (one frame for the filter), the pitch's reach, its interpolation, and
+    # what another pitch waits for: the reach again, and the rest of four frames.
+    waits = 0 if pitch == 1 else REACH + 3
+    assert stream.latency_frames == 4 + max(lookahead, 1) + REACH + 1 + waits
     streamed = torch.cat(list(stream))
     assert (streamed - whole).abs().max() <= 1e-4 * whole.abs().max()
 

@@ -72,6 +72,16 @@ _refine_option = refine_option(
     "many times; by default as often as the voice wants, most of them not at all.",
 )
 
+_pitch_option = option(
+    "--pitch",
+    group=SOUND,
+    type=float,
+    default=1.0,
+    show_default=True,
+    metavar="FACTOR",
+    help="Speak at this multiple of the pitch, such as 1.2, with the timbre kept; `vocoder info` "
+    "tells whether a voice can.",
+)
 _peak_option = option(
     "--peak-limit",
     group=SOUND,
@@ -127,16 +137,7 @@ def _origin(preset: str | None, mel_stats: Path | None, mel_scale: Scale | None)
     default=None,
 )
 @_refine_option
-@option(
-    "--pitch",
-    group=SOUND,
-    type=float,
-    default=1.0,
-    show_default=True,
-    metavar="FACTOR",
-    help="Speak at this multiple of the pitch, such as 1.2, with the timbre kept; `vocoder info` "
-    "tells whether a voice can.",
-)
+@_pitch_option
 @option(
     "--f0",
     group=SOUND,
@@ -229,7 +230,7 @@ def synthesize(
         refuse(context, ("batch_size",), "has no meaning with --stream, which speaks one utterance")
         refuse(
             context,
-            ("denoise", "peak_limit", "pitch", "f0"),
+            ("denoise", "peak_limit", "f0"),
             "is for whole utterances, and cannot be used with --stream",
         )
         if inputs != (STANDARD_STREAM,) or not to_stdout:
@@ -263,6 +264,7 @@ def synthesize(
             temperature=temperature,
             seed=seed,
             refine=refine,
+            pitch=pitch,
         )
     _tell(report, speakers)
 
@@ -305,6 +307,7 @@ def _tell(report: Report, speakers: Speakers) -> None:
     default=None,
 )
 @_refine_option
+@_pitch_option
 @_peak_option
 @device_option
 def serve(
@@ -316,6 +319,7 @@ def serve(
     temperature: float,
     seed: int | None,
     refine: int | None,
+    pitch: float,
     peak_limit: float | None,
     device: str | None,
 ) -> None:
@@ -338,6 +342,7 @@ def serve(
         temperature=temperature,
         seed=seed,
         refine=refine,
+        pitch=pitch,
         peak_limit=peak_limit,
     )
     n = service.run(standard_input(), sys.stdout.buffer)

@@ -32,7 +32,7 @@ from vocoder.models.families.whitened import (
     hold_last,
 )
 from vocoder.models.nanoflow import NanoFlow, NanoFlowConfig
-from vocoder.nets.pitch import PitchNet
+from vocoder.nets.pitch import REACH, PitchNet
 from vocoder.nets.pulse_shape import PulseShape, place_shapes
 from vocoder.nets.pulses import (
     N_FEATURES,
@@ -150,6 +150,11 @@ class SourceFlow(WhitenedVoice, PitchedVoice):
         )
         packed = pack_pulses(pulses, self.hop_length, self.config.voiced_noise)
         return torch.cat([mel, packed], dim=1)
+
+    @property
+    def pitch_reach(self) -> int:
+        """Frames on each side of a frame that its pitch is read off."""
+        return REACH
 
     @torch.no_grad()
     def find_pitch(self, mel: Tensor, lengths: Tensor | None = None) -> Tensor:

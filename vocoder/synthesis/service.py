@@ -24,6 +24,7 @@ from vocoder.files.audio import check_peak_limit, float_to_int16, limit_peak
 from vocoder.mel.files import MAX_BYTES, read_mel_array
 from vocoder.synthesis.origin import UNSTATED, MelOrigin
 from vocoder.synthesis.outputs import naming
+from vocoder.voice.pitch import check_pitch
 from vocoder.voice.vocoder import Vocoder, check_settings
 
 logger = logging.getLogger("vocoder")
@@ -41,6 +42,7 @@ class Service:
         temperature: Standard deviation of the noise, as `Vocoder.synthesize` takes it.
         seed: Seed of the noise of every utterance; None draws it fresh.
         refine: Mel-consistency steps, as `Vocoder.synthesize` takes them.
+        pitch: Factor of the pitch, as `Vocoder.synthesize` takes it.
         peak_limit: Greatest sample of an utterance, above which all of it is played softer; None
             clips what goes beyond full scale.
 
@@ -53,11 +55,14 @@ class Service:
     temperature: float = 1.0
     seed: int | None = None
     refine: int | None = None
+    pitch: float = 1.0
     peak_limit: float | None = None
 
     def __post_init__(self) -> None:
         check_settings(self.temperature, self.seed)
         check_peak_limit(self.peak_limit)
+        if check_pitch(self.pitch) != 1:
+            self.voice.check_control()
 
     def run(self, source: BinaryIO, output: BinaryIO) -> int:
         """Answer every array until there are no more, and return how many there were.
@@ -103,7 +108,11 @@ class Service:
             mel = read_mel_array(array, self.voice.n_mels, name)
             fitted = self.origin.fitted(mel, self.voice.preset, name)
             audio = self.voice.synthesize(
-                fitted, temperature=self.temperature, seed=self.seed, refine=self.refine
+                fitted,
+                temperature=self.temperature,
+                seed=self.seed,
+                refine=self.refine,
+                pitch=self.pitch,
             )
         except VocoderError as error:
             message = str(error)

@@ -28,6 +28,7 @@ def synthesize_stream(
     temperature: float = 1.0,
     seed: int | None = None,
     refine: int | None = None,
+    pitch: float = 1.0,
 ) -> Report:
     """Speak the pieces of one mel as they come, and hand the audio on at once.
 
@@ -41,6 +42,7 @@ def synthesize_stream(
         temperature: Standard deviation of the noise, as `Vocoder.synthesize` takes it.
         seed: Seed of the noise, as `Vocoder.synthesize` takes it.
         refine: Mel-consistency steps, as `Vocoder.synthesize` takes them.
+        pitch: Factor of the pitch, as `Vocoder.synthesize` takes it.
 
     Returns:
         What was done; waiting for pieces and for the output is no computing.
@@ -51,7 +53,7 @@ def synthesize_stream(
     """
     report = Report(n_files=1)
     pieces = _timed(_fitting_pieces(source, origin, voice), report)
-    parts = voice.stream(pieces, temperature=temperature, seed=seed, refine=refine)
+    parts = voice.stream(pieces, temperature=temperature, seed=seed, refine=refine, pitch=pitch)
 
     def hand_on(content: bytes) -> None:
         try:

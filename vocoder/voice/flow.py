@@ -15,7 +15,9 @@ from vocoder.mel.presets import MelPreset
 from vocoder.models.families.voice import PitchedVoice, VoiceModel
 from vocoder.voice.noise import fill_with_noise
 from vocoder.voice.pitch import with_pitch
+from vocoder.voice.refined_stream import RefinedStream
 from vocoder.voice.renderer import make_renderer
+from vocoder.voice.repitched_stream import RepitchedFrames, RepitchedStream
 from vocoder.voice.streaming import BlockStream, plan_stream, streaming_of
 from vocoder.voice.vocoder import Vocoder
 
@@ -110,6 +112,10 @@ class FlowVocoder(Vocoder):
     ) -> tuple[Tensor, Tensor]:
         assert isinstance(self.model, PitchedVoice)
         return with_pitch(self.model, mel, self.preset, frames, f0, factor)
+
+    def _repitched(self, blocks: RefinedStream, factor: float) -> RepitchedStream:
+        assert isinstance(self.model, PitchedVoice)
+        return RepitchedStream(RepitchedFrames(self.model, self.preset, factor), blocks)
 
     def _start_stream(
         self,

@@ -85,6 +85,19 @@ def read_f0(path: Path) -> npt.NDArray[np.floating]:
     return np.asarray(track, np.float32)
 
 
+def scale_pitch(model: PitchedVoice, f0: Tensor, factor: float) -> tuple[Tensor, int]:
+    """Return a pitch times a factor, held in the range of a voice, and how many frames were held.
+
+    Args:
+        model: The model of the voice.
+        f0: The pitch (B, F) in Hz, 0 where there is no voice.
+        factor: What it is multiplied by.
+    """
+    new = f0 * factor
+    within = torch.where(new > 0, new.clamp(*model.pitch_range), new)
+    return within, int((within != new).sum())
+
+
 def with_pitch(
     model: PitchedVoice,
     mel: Tensor,
@@ -109,22 +122,19 @@ def with_pitch(
     Raises:
         VocoderError: A given pitch lies beyond the range of the voice.
     """
-    low, high = model.pitch_range
     own = model.find_pitch(mel, frames)
     if f0 is None:
-        new = own * factor
-        within = torch.where(new > 0, new.clamp(low, high), new)
-        if n_beyond := int((within != new).sum()):
+        new, n_beyond = scale_pitch(model, own, factor)
+        if n_beyond:
             log.warning(
                 "pitch %g: %d frames would lie beyond the %g to %g Hz of this voice, and are held "
                 "there",
                 factor,
                 n_beyond,
-                low,
-                high,
+                *model.pitch_range,
             )
-        new = within
     else:
+        low, high = model.pitch_range
         new = f0.to(own) * factor
         if len(beyond := ((new > 0) & ((new < low) | (new > high))).nonzero()):
             frame = int(beyond[0, 1])

@@ -44,7 +44,7 @@ class RefinedStream:
 
     @torch.inference_mode()
     def push(self, mel: Tensor) -> Iterator[Tensor]:
-        """Take the next frames (M, f); yield all audio that no later frame can change."""
+        """Take the next frames (M or M + 1, f); yield all audio that no later frame can change."""
         self._keep(mel)
         for audio in self._blocks.push(mel):
             yield from self._take(audio)
@@ -59,6 +59,7 @@ class RefinedStream:
 
     def _keep(self, mel: Tensor) -> None:
         if self._steps:
+            mel = mel[: self._preset.n_mels]  # without the pitch that a voice may be told
             self._mel = mel.clone() if self._mel is None else torch.cat([self._mel, mel], dim=1)
 
     def _take(self, audio: Tensor) -> Iterator[Tensor]:

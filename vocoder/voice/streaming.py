@@ -18,7 +18,7 @@ from torch import Tensor
 
 from vocoder.errors import VocoderError
 from vocoder.mel.presets import MelPreset
-from vocoder.models.families.voice import VoiceModel
+from vocoder.models.families.voice import PitchedVoice, VoiceModel
 from vocoder.registry import ClassRegistry
 from vocoder.voice.mel_consistency import reach_frames
 from vocoder.voice.noise import Noise
@@ -285,12 +285,32 @@ class WindowStreaming(Streaming):
         """Return a stream of windows."""
         model = renderer.model
         return WindowStream(
-            lambda z, mel: renderer.render(z, model.condition(mel), None),
+            lambda z, mel: renderer.render(z, condition_on(model, mel), None),
             model.hop_length,
             plan,
             temperature,
             seed,
         )
+
+
+def split_told(model: PitchedVoice, frames: Tensor) -> tuple[Tensor, Tensor | None]:
+    """Return the mels (B, M, F) of what a stream is told, and the pitch (B, F) in Hz, if it is.
+
+    Args:
+        model: The model that hears them.
+        frames: Mels (B, M, F), or (B, M + 1, F) with the pitch behind them, as
+            `voice/repitched_stream.py` gives it.
+    """
+    mel, pitch = frames[:, : model.n_mels], frames[:, model.n_mels :]
+    return mel, pitch.squeeze(1) if pitch.shape[1] else None
+
+
+def condition_on(model: VoiceModel, frames: Tensor) -> Tensor:
+    """Return the conditioning of what a stream is told; see `VoiceModel.condition`."""
+    if not isinstance(model, PitchedVoice):
+        return model.condition(frames)
+    mel, f0 = split_told(model, frames)
+    return model.condition(mel, None, f0)
 
 
 def plan_windows(block_frames: int, overlap_frames: int, sight: str) -> StreamPlan:

@@ -24,6 +24,7 @@ from vocoder.voice.mel_consistency import check_refine, hold_to_mel
 from vocoder.voice.memory import telling_of_memory
 from vocoder.voice.pitch import F0, check_f0, check_pitch
 from vocoder.voice.refined_stream import RefinedStream
+from vocoder.voice.repitched_stream import RepitchedStream, SpeakingStream
 from vocoder.voice.streaming import AudioStream, BlockStream
 
 Sound = TypeVar("Sound", Tensor, Array)  # tensors in, tensors out; arrays in, arrays out
@@ -192,6 +193,7 @@ class Vocoder(ABC):
         temperature: float = 1.0,
         seed: int | None = None,
         refine: int | None = None,
+        pitch: float = 1.0,
         block_frames: int | None = None,
         overlap_frames: int | None = None,
     ) -> AudioStream[Tensor] | AudioStream[npt.NDArray[np.float32]]:
@@ -210,6 +212,8 @@ class Vocoder(ABC):
             refine: Mel-consistency steps, as `synthesize` takes them; the stream lags behind
                 by what the steps reach ahead, some n_fft - hop_length samples each. None is
                 `default_stream_refine`.
+            pitch: Factor of the pitch, as `synthesize` takes it; the stream then lags behind by
+                the frames that the pitch of one is read off, too.
             block_frames: Frames that are spoken at once; None is the voice's default.
             overlap_frames: Context of a block on both sides; None is the voice's default. Causal
                 voices have none.
@@ -226,11 +230,14 @@ class Vocoder(ABC):
         seed = check_settings(temperature, seed)
         seed = secrets.randbits(63) if seed is None else seed
         steps = self.default_stream_refine if refine is None else check_refine(refine)
-        blocks = self._start_stream(temperature, seed, block_frames, overlap_frames)
-        refined = RefinedStream(blocks, self.preset, steps)
-        return AudioStream(self._stream(mel_chunks, refined), refined.plan.latency_frames)
+        if (factor := check_pitch(pitch)) != 1:
+            self.check_control()
+        started = self._start_stream(temperature, seed, block_frames, overlap_frames)
+        refined = RefinedStream(started, self.preset, steps)
+        blocks = refined if factor == 1 else self._repitched(refined, factor)
+        return AudioStream(self._stream(mel_chunks, blocks), blocks.plan.latency_frames)
 
-    def _stream(self, mel_chunks: Iterable[Any], blocks: RefinedStream) -> Iterator[Any]:
+    def _stream(self, mel_chunks: Iterable[Any], blocks: SpeakingStream) -> Iterator[Any]:
         work = f"blocks of {blocks.plan.block_frames} frames; use smaller ones (block_frames)"
         n_frames = 0
         as_array = False
@@ -353,6 +360,10 @@ class Vocoder(ABC):
 
         Asked only of a voice that `check_control` lets speak at another one.
         """
+        raise NotImplementedError
+
+    def _repitched(self, blocks: RefinedStream, factor: float) -> RepitchedStream:
+        """Return a stream at another pitch, of a voice that `check_control` lets have one."""
         raise NotImplementedError
 
     @abstractmethod

@@ -194,6 +194,11 @@ class PitchedVoice(VoiceModel):
         assert pitches is not None
         return pitches
 
+    @property
+    @abstractmethod
+    def pitch_reach(self) -> int:
+        """Frames on each side of a frame that its pitch is read off."""
+
     @abstractmethod
     def find_pitch(self, mel: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Return the pitch (B, F) of mels in Hz, 0 where there is no voice.

@@ -18,7 +18,13 @@ from vocoder.nets.pitch import REACH
 from vocoder.nets.pulses import pack_pulses, pulses_of_pitch, unpack
 from vocoder.voice.renderer import Renderer
 from vocoder.voice.renderers.whitened import WhitenedRenderer
-from vocoder.voice.streaming import STREAMINGS, BlockStream, Streaming, StreamPlan
+from vocoder.voice.streaming import (
+    STREAMINGS,
+    BlockStream,
+    Streaming,
+    StreamPlan,
+    split_told,
+)
 from vocoder.voice.streams.row_flow import RowStreaming
 from vocoder.voice.streams.whitened import FilteringStream
 
@@ -77,9 +83,9 @@ class SourceStream(FilteringStream):
         assert isinstance(model, SourceFlow)
         lo = max(start - within.before_frames, 0)
         hi = min(stop + within.after_frames, first + mel.shape[1])
-        mel = mel[None]
+        mel, f0 = split_told(model, mel[None])
         pulses = pulses_of_pitch(
-            model.find_pitch(mel).to(mel.dtype),
+            (model.find_pitch(mel) if f0 is None else f0).to(mel.dtype),
             model.config.preset.sample_rate,
             hop,
             frame_centre(model.config.preset),
