@@ -14,20 +14,24 @@ from gated_conv2d_cases import CASES, random_layer
 
 from vocoder.errors import VocoderError
 from vocoder.kernels import BackendError, dispatch, gated_conv2d, use
+from vocoder.kernels.card import Card, find_card
 from vocoder.kernels.dispatch import Backend, choose, log_choice, requested
 from vocoder.kernels.gated_conv.backends import BACKENDS, Call
+from vocoder.kernels.invert_flow.op import BACKENDS as ROW_BACKENDS
+from vocoder.kernels.invert_flow.op import Call as RowCall
 
 GPU = Call(
     device="cuda",
-    capability=(9, 0),
+    card=Card("NVIDIA H100", (9, 0), has_triton=True),
     dtype=torch.bfloat16,
     channels=64,
     n_mels=80,
     n_outputs=2,
     d_h=1,
     queued=False,
-    has_triton=True,
 )
+T4 = Card("Tesla T4", (7, 5), has_triton=True)
+BARE = Card("NVIDIA A100", (8, 0), has_triton=False)
 
 
 def layer() -> None:
@@ -35,13 +39,14 @@ def layer() -> None:
     gated_conv2d(h, cond, w, dilation=(1, 1))
 
 
-@pytest.mark.parametrize("capability", [(8, 0), (8, 9), (9, 0), (10, 0)])
+@pytest.mark.parametrize("capability", [(8, 0), (8, 6), (8, 9), (9, 0), (10, 0), (12, 0)])
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("channels", [64, 128])
 def test_triton_where_its_kernels_can(
     capability: tuple[int, int], dtype: torch.dtype, channels: int
 ) -> None:
-    call = replace(GPU, capability=capability, dtype=dtype, channels=channels)
+    card = Card("any", capability, has_triton=True)
+    call = replace(GPU, card=card, dtype=dtype, channels=channels)
     choice = choose(BACKENDS, call, "auto")
     assert choice.backend.name == "triton"
     assert not choice.refusals
@@ -50,10 +55,10 @@ def test_triton_where_its_kernels_can(
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"device": "cpu", "capability": (0, 0)}, "on the cpu, not on a GPU"),
-        ({"device": "mps", "capability": (0, 0)}, "on the mps, not on a GPU"),
-        ({"capability": (7, 5)}, "older than compute capability 8.0"),
-        ({"has_triton": False}, "triton is not installed"),
+        ({"device": "cpu", "card": None}, "on the cpu, not on an NVIDIA GPU"),
+        ({"device": "mps", "card": None}, "on the mps, not on an NVIDIA GPU"),
+        ({"card": T4}, "Tesla T4 has compute capability 7.5; the kernels need a card with 8.0"),
+        ({"card": BARE}, "NVIDIA A100 lacks triton, which is not installed; `pip install triton`"),
         ({"dtype": torch.float32}, "float32 has no tensor cores; use autocast"),
         ({"dtype": torch.float64}, "float64 has no tensor cores"),
         ({"channels": 96}, "96 channels; compiled for 64 and 128"),
@@ -85,7 +90,7 @@ def test_order_is_preference_and_the_first_that_can_wins() -> None:
 
 
 def test_forced_backend_does_not_fall_back() -> None:
-    with use("triton"), pytest.raises(BackendError, match="on the cpu, not on a GPU"):
+    with use("triton"), pytest.raises(BackendError, match="on the cpu, not on an NVIDIA GPU"):
         layer()
     layer()
 
@@ -132,6 +137,55 @@ def test_choice_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
         for _ in range(3):
             log_choice("an op", backend.name, {"triton": "no GPU"})
     assert caplog.messages == ["an op runs on the cpu backend; not triton: no GPU"]
+
+
+@pytest.mark.parametrize("card", [T4, BARE], ids=lambda card: card.name)
+def test_what_the_machine_lacks_is_a_warning_once_for_all_ops(
+    card: Card, caplog: pytest.LogCaptureFixture
+) -> None:
+    dispatch._warn_once.cache_clear()
+    row = RowCall("cuda", card, torch.float16, torch.float32, 64, 80, 1)
+    choices = {
+        "gated_conv2d": choose(BACKENDS, replace(GPU, card=card), "auto"),
+        "invert_flow": choose(ROW_BACKENDS, row, "auto"),
+        "synthesis": choose(ROW_BACKENDS, row, "auto"),
+    }
+    with caplog.at_level(logging.WARNING, logger="vocoder.kernels"):
+        for op, choice in choices.items():
+            assert choice.backend.name == "reference"
+            log_choice(op, "reference", choice.refusals)
+    (line,) = caplog.messages
+    assert card.name in line
+    assert ("8.0" if card is T4 else "pip install triton") in line
+
+
+@pytest.mark.parametrize("change", [{"device": "cpu", "card": None}, {"channels": 96}, {}])
+def test_what_no_machine_would_mend_is_no_warning(
+    change: dict[str, object], caplog: pytest.LogCaptureFixture
+) -> None:
+    dispatch._warn_once.cache_clear()
+    choice = choose(BACKENDS, replace(GPU, **change), "auto")  # type: ignore[arg-type]
+    with caplog.at_level(logging.WARNING, logger="vocoder.kernels"):
+        log_choice("an op", choice.backend.name, choice.refusals)
+    assert not caplog.messages
+
+
+def test_the_reference_on_request_warns_of_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    dispatch._warn_once.cache_clear()
+    choice = choose(BACKENDS, replace(GPU, card=T4), "reference")
+    with caplog.at_level(logging.WARNING, logger="vocoder.kernels"):
+        log_choice("an op", choice.backend.name, choice.refusals)
+    assert not caplog.messages
+
+
+def test_the_card_is_that_of_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    names, capabilities = ["NVIDIA A100", "Tesla T4"], [(8, 0), (7, 5)]
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda index: names[index])
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda index: capabilities[index])
+    card = find_card("cuda", 1)
+    assert card is not None
+    assert (card.name, card.capability) == ("Tesla T4", (7, 5))
+    assert find_card("cpu") is None
 
 
 def test_backends_are_loaded_on_first_use() -> None:

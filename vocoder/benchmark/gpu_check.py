@@ -18,6 +18,7 @@ import torch
 from vocoder.benchmark.gpu_report import Measurement, Report
 from vocoder.benchmark.gpu_scale import Scale
 from vocoder.errors import VocoderError
+from vocoder.kernels.card import find_card, refuse_card
 
 BUDGET = 540.0  # seconds
 
@@ -79,14 +80,12 @@ def check_gpu(folder: Path, *, budget: float = BUDGET) -> Report:
         raise VocoderError(f"budget {budget:g}: give a positive number of seconds, such as 540")
     if not torch.cuda.is_available():
         raise VocoderError("the kernel check needs an NVIDIA GPU, and torch sees none here")
-    capability = torch.cuda.get_device_capability()
-    if capability < (8, 0):
-        raise VocoderError(
-            f"{torch.cuda.get_device_name()}: compute capability {capability[0]}.{capability[1]}; "
-            "the kernels need 8.0 or newer"
-        )
+    card = find_card("cuda")
+    assert card is not None
+    if reason := refuse_card("cuda", card):
+        raise VocoderError(reason)
     folder.mkdir(parents=True, exist_ok=True)
-    report = run_stages(STAGES, Scale(torch.device("cuda"), capability), budget)
+    report = run_stages(STAGES, Scale(torch.device("cuda"), card.capability), budget)
     report.write(folder / "kernels.json")
     return report
 

@@ -13,6 +13,7 @@ from typing import Any, Generic, TypeVar
 
 from vocoder.config import suggest
 from vocoder.errors import VocoderError
+from vocoder.kernels.card import Lack
 
 AUTO, REFERENCE = "auto", "reference"
 NAMES = (AUTO, REFERENCE, "cpu", "triton")
@@ -118,27 +119,26 @@ def choose(backends: Sequence[Backend[Call]], call: Call, name: str) -> Choice[C
     raise BackendError(f"backend {name!r} cannot run: {reason}; use 'auto' or 'reference'")
 
 
-def refuse_card(device: str, capability: tuple[int, int], has_triton: bool) -> str | None:
-    """Say why no Triton kernel of ours can run on a device, whatever the call."""
-    if device != "cuda":
-        return f"the tensors are on the {device}, not on a GPU"
-    if capability < (8, 0):
-        return "the GPU is older than compute capability 8.0"
-    if not has_triton:
-        return "triton is not installed"
-    return None
-
-
 def log_choice(op: str, backend: str, refusals: Mapping[str, str]) -> None:
     """Say once for each op and backend what runs and why nothing faster does.
+
+    What the machine lacks is a warning, once for all ops; the rest is for whoever asks (INFO).
 
     Args:
         op: What is computed.
         backend: The name of the backend that computes it.
         refusals: The reason of each backend that would have been faster, by its name.
     """
+    for reason in refusals.values():
+        if isinstance(reason, Lack):
+            _warn_once(reason)
     reasons = "".join(f"; not {name}: {reason}" for name, reason in refusals.items())
     _log_once(op, backend, reasons)
+
+
+@cache
+def _warn_once(lack: Lack) -> None:
+    _logger.warning("no fast kernels on this GPU, torch's own run instead: %s", lack)
 
 
 @cache

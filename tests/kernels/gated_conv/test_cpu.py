@@ -11,6 +11,7 @@ from gated_conv2d_cases import CASES, Case, outputs_and_gradients, random_layer,
 from torch import Tensor
 
 from vocoder.kernels import BackendError, GatedConvWeights, gated_conv2d, use
+from vocoder.kernels.card import Card
 from vocoder.kernels.dispatch import choose
 from vocoder.kernels.gated_conv.backends import BACKENDS, Call
 from vocoder.kernels.gated_conv.cpu import BLOCK_COLUMNS
@@ -119,7 +120,7 @@ def test_training_takes_the_same_course() -> None:
     torch.testing.assert_close(losses["cpu"], losses["reference"], atol=1e-4, rtol=0)
 
 
-CALL = Call("cpu", (0, 0), torch.float32, 64, 80, 2, 1, queued=False, has_triton=False)
+CALL = Call("cpu", None, torch.float32, 64, 80, 2, 1, queued=False)
 
 
 @pytest.mark.parametrize(
@@ -133,7 +134,7 @@ CALL = Call("cpu", (0, 0), torch.float32, 64, 80, 2, 1, queued=False, has_triton
         ({"dtype": torch.bfloat16}, "cpu", False),
         ({"dtype": torch.bfloat16, "has_numba": False}, "reference", True),
         ({"dtype": torch.float16}, "reference", True),
-        ({"device": "cuda", "capability": (7, 5)}, "reference", True),
+        ({"device": "cuda", "card": Card("Tesla T4", (7, 5), True)}, "reference", True),
     ],
 )
 def test_choice(change: dict[str, object], automatic: str, refused: bool) -> None:

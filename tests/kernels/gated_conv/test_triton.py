@@ -167,7 +167,7 @@ def test_what_is_computed_again_is_the_same() -> None:
 def test_tiles_fit_what_the_kernels_ask() -> None:
     from vocoder.kernels.gated_conv.triton_tiles import choose_tiles
 
-    for capability in [(8, 0), (8, 6), (8, 9), (9, 0), (10, 0)]:
+    for capability in [(8, 0), (8, 6), (8, 9), (9, 0), (10, 0), (12, 0)]:
         for channels in (64, 128):
             tiles = choose_tiles(capability, channels)
             assert channels % tiles.forward.depth == 0

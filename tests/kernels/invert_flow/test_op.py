@@ -12,6 +12,7 @@ from torch import Tensor
 from vocoder import kernels
 from vocoder.errors import VocoderError
 from vocoder.flows.reshape import fold_rows, unfold_rows
+from vocoder.kernels.card import Card
 from vocoder.kernels.dispatch import BackendError, choose
 from vocoder.kernels.invert_flow.op import BACKENDS, Call, FlowWeights, cast_flows, invert_flow
 
@@ -111,15 +112,16 @@ def test_casting_keeps_what_is_shared() -> None:
         assert layer.bias.dtype == layer.out.dtype == torch.float64
 
 
-H100 = Call("cuda", (9, 0), torch.float16, torch.float32, 64, 80, 1, True)
+CARD = Card("NVIDIA H100", (9, 0), has_triton=True)
+H100 = Call("cuda", CARD, torch.float16, torch.float32, 64, 80, 1)
 
 
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"device": "cpu"}, "on the cpu, not on a GPU"),
-        ({"capability": (7, 5)}, "older than compute capability 8.0"),
-        ({"has_triton": False}, "triton is not installed"),
+        ({"device": "cpu", "card": None}, "on the cpu, not on an NVIDIA GPU"),
+        ({"card": replace(CARD, capability=(7, 5))}, "has compute capability 7.5"),
+        ({"card": replace(CARD, has_triton=False)}, "lacks triton"),
         ({"dtype": torch.float32}, "float32 has no tensor cores; pack for float16"),
         ({"z_dtype": torch.float64}, "z is float64; only float32"),
         ({"channels": 32}, "32 channels; compiled for 64 and 128"),

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import torch
 
-from vocoder.kernels.dispatch import REFERENCE, Backend, refuse_card
+from vocoder.kernels.card import Card, refuse_card
+from vocoder.kernels.dispatch import REFERENCE, Backend
 
 
 @dataclass(frozen=True)
@@ -15,34 +16,32 @@ class Call:
 
     Args:
         device: "cpu", "cuda", ...
-        capability: Compute capability of a CUDA device, such as (9, 0).
+        card: The CUDA device; None where it is another.
         dtype: Type of h.
         channels: Number of channels C.
         n_mels: M, or 0 where the conditioning comes projected.
         n_outputs: Number n of outputs.
         d_h: dilation along rows.
         queued: there are past rows.
-        has_triton: Triton can be imported.
         has_numba: Numba can be imported.
         causal: no column to the right is seen.
     """
 
     device: str
-    capability: tuple[int, int]
+    card: Card | None
     dtype: torch.dtype
     channels: int
     n_mels: int
     n_outputs: int
     d_h: int
     queued: bool
-    has_triton: bool
     has_numba: bool = True
     causal: bool = False
 
 
 def refuse_triton(call: Call) -> str | None:
     """Say why the Triton kernels cannot compute a call."""
-    if reason := refuse_card(call.device, call.capability, call.has_triton):
+    if reason := refuse_card(call.device, call.card):
         return reason
     if call.dtype not in (torch.float16, torch.bfloat16):
         return f"{str(call.dtype).removeprefix('torch.')} has no tensor cores; use autocast"

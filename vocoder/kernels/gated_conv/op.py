@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vocoder.errors import VocoderError
+from vocoder.kernels.card import find_card
 from vocoder.kernels.dispatch import choose, log_choice, requested
 from vocoder.kernels.gated_conv.backends import BACKENDS, Call
 
@@ -315,10 +316,9 @@ def _load_backend(
 
     The name and not the function, which torch.compile cannot guard where it comes from nowhere.
     """
-    cuda = device == "cuda"
     call = Call(
         device=device,
-        capability=torch.cuda.get_device_capability(index) if cuda else (0, 0),
+        card=find_card(device, index),
         dtype=dtype,
         channels=channels,
         n_mels=n_mels,
@@ -326,7 +326,6 @@ def _load_backend(
         d_h=d_h,
         causal=causal,
         queued=queued,
-        has_triton=cuda and importlib.util.find_spec("triton") is not None,
         has_numba=importlib.util.find_spec("numba") is not None,
     )
     choice = choose(BACKENDS, call, wanted)

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from vocoder.errors import VocoderError
-from vocoder.kernels.dispatch import REFERENCE, Backend, choose, log_choice, refuse_card, requested
+from vocoder.kernels.card import Card, find_card, refuse_card
+from vocoder.kernels.dispatch import REFERENCE, Backend, choose, log_choice, requested
 from vocoder.kernels.gated_conv.op import GatedConvWeights, gated_conv2d_reference
 
 
@@ -279,50 +280,46 @@ class Call:
 
     Args:
         device: "cpu", "cuda", ...
-        capability: Compute capability of a CUDA device, such as (9, 0).
+        card: The CUDA device; None where it is another.
         dtype: Type of the operands.
         z_dtype: Type of z.
         channels: Number of channels C.
         n_mels: M where the layers project a mel, otherwise 0.
         d_h: the greatest dilation along rows.
-        has_triton: Triton can be imported.
         causal: no layer sees a column to the right.
         has_numba: Numba can be imported.
     """
 
     device: str
-    capability: tuple[int, int]
+    card: Card | None
     dtype: torch.dtype
     z_dtype: torch.dtype
     channels: int
     n_mels: int
     d_h: int
-    has_triton: bool
     causal: bool = False
     has_numba: bool = True
 
 
 def call_of(z: Tensor, weights: FlowWeights) -> Call:
     """Return the facts of a checked call."""
-    cuda = z.device.type == "cuda"
     cond = weights.layers[0].cond
     return Call(
         device=z.device.type,
-        capability=torch.cuda.get_device_capability(z.device) if cuda else (0, 0),
+        card=find_card(z.device.type, z.device.index),
         dtype=weights.dtype,
         z_dtype=z.dtype,
         channels=weights.channels,
         n_mels=0 if cond is None else cond.shape[0],
         d_h=max(d_h for d_h, _ in weights.dilations),
         causal=weights.causal,
-        has_triton=cuda and importlib.util.find_spec("triton") is not None,
         has_numba=importlib.util.find_spec("numba") is not None,
     )
 
 
 def refuse_triton(call: Call) -> str | None:
     """Say why the Triton kernels cannot compute a call."""
-    if reason := refuse_card(call.device, call.capability, call.has_triton):
+    if reason := refuse_card(call.device, call.card):
         return reason
     if call.dtype not in (torch.float16, torch.bfloat16):
         return f"{str(call.dtype).removeprefix('torch.')} has no tensor cores; pack for float16"

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from vocoder.flows.reshape import fold_rows
+from vocoder.kernels.card import find_card
 from vocoder.kernels.dispatch import choose, log_choice
 from vocoder.kernels.invert_flow.op import BACKENDS, Call, Inverter, cast_flows
 from vocoder.models.families.row_flow import RowFlow
@@ -69,14 +70,13 @@ def make_row_renderer(
     narrow = torch.float16 if cuda else torch.float32
     facts = Call(
         device=device.type,
-        capability=torch.cuda.get_device_capability(device) if cuda else (0, 0),
+        card=find_card(device.type, device.index),
         dtype=narrow if dtype is None else dtype,
         z_dtype=torch.float32 if cuda or dtype in (None, torch.bfloat16) else dtype,
         channels=config.channels,
         n_mels=config.sample_channels,
         d_h=2 ** (min(config.n_layers, config.n_layers_per_cycle) - 1),
         causal=model.causal,
-        has_triton=cuda and importlib.util.find_spec("triton") is not None,
         has_numba=importlib.util.find_spec("numba") is not None,
     )
     choice = choose(BACKENDS, facts, backend)
