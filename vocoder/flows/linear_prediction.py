@@ -126,7 +126,9 @@ def synthesise(z: Tensor, filters: Filters, state: Tensor) -> tuple[Tensor, Tens
 
 
 def reflection_coefficients(r: Tensor) -> Tensor:
-    """Solve the normal equations of linear prediction (Levinson 1947, Durbin 1960).
+    """Solve the normal equations of linear prediction by the recursion of Schur (1917).
+
+    It never forms the predictors, as Levinson's does, and a step is two sums of vectors.
 
     Args:
         r: Autocorrelations (..., p + 1) at the lags 0 to p, positive definite.
@@ -134,17 +136,18 @@ def reflection_coefficients(r: Tensor) -> Tensor:
     Returns:
         The reflection coefficients k_1 … k_p (..., p) of the predictors.
     """
-    error = r[..., 0]
-    a = r.new_zeros(*r.shape[:-1], 0)
+    lags = r.movedim(-1, 0).contiguous()  # the sets side by side in memory
+    forwards, backwards = lags[1:], lags[:-1]
     reflections = []
-    for order in range(1, r.shape[-1]):
-        k = -(r[..., order] + (a * r[..., 1:order].flip(-1)).sum(dim=-1)) / error
+    while len(forwards):
         # Rounding alone could leave the unit circle, beyond which there is no inverse.
-        k = k.clamp(-0.99999, 0.99999)
+        k = (-forwards[0] / backwards[0]).clamp(-0.99999, 0.99999)
         reflections.append(k)
-        a = torch.cat([a + k.unsqueeze(-1) * a.flip(-1), k.unsqueeze(-1)], dim=-1)
-        error = error * (1 - k.square())
-    return torch.stack(reflections, dim=-1) if reflections else a
+        forwards, backwards = (
+            torch.addcmul(forwards, k, backwards)[1:],
+            torch.addcmul(backwards, k, forwards)[:-1],
+        )
+    return torch.stack(reflections, dim=-1) if reflections else r[..., :0]
 
 
 def interpolate_frames(

@@ -25,17 +25,21 @@ class SharedLayer:
         self.taps = taps.to(conv.dtype)
         self.cond = (cond * doubled_tanh(cond)).contiguous()
         self._factors: dict[Filtering, Tensor] = {}
+        self._by_taps: dict[tuple[Filtering, int, int], Tensor] = {}
 
     def factors(self, filtering: Filtering, taps: slice) -> Tensor:
         """Return the factors (P, taps · C, 2C) of some of the row taps 0, 1, 2, 0, 1.
 
         Tap 0 is that of the oldest row. See `Queue.window` for why two of them come twice.
         """
-        if filtering not in self._factors:
-            kept = self.taps[:, 1:2] if filtering is MIDDLE else self.taps
-            factors = filtering.factors(kept)
-            self._factors[filtering] = torch.cat([factors, factors[:, :2]], dim=1)
-        return self._factors[filtering][:, taps].flatten(1, 2)
+        key = filtering, taps.start, taps.stop
+        if key not in self._by_taps:
+            if filtering not in self._factors:
+                kept = self.taps[:, 1:2] if filtering is MIDDLE else self.taps
+                factors = filtering.factors(kept)
+                self._factors[filtering] = torch.cat([factors, factors[:, :2]], dim=1)
+            self._by_taps[key] = self._factors[filtering][:, taps].flatten(1, 2)  # a view
+        return self._by_taps[key]
 
 
 class FlowLayer:
