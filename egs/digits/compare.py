@@ -5,7 +5,6 @@ run's checkpoint; the test images are scored once, at the end. A stopped compari
 """
 
 import argparse
-import json
 import multiprocessing
 from concurrent.futures import ProcessPoolExecutor
 from itertools import product
@@ -16,20 +15,16 @@ import torch
 
 from vocoder import ImageModel, Trainer, evaluate_images, list_recipes, load_recipe
 from vocoder.data.images.sets import open_images
-
-SPEED = "train/images_per_second"
+from vocoder.judging.training_log import TrainingLog
 
 
 def run(recipe: str, seed: int, folder: Path) -> tuple[float, float]:
-    """Train one model; return its bits/dim on the test images and the seconds of its training."""
+    """Train one model; return its bits/dim on the test images and its processor time."""
     torch.set_num_threads(1)
     trained = load_recipe(recipe, (f"train.seed={seed}",))
     Trainer(trained, None, folder, resume=True, device="cpu").fit()
-    lines = map(json.loads, (folder / "log.jsonl").read_text().splitlines())
-    images = trained.train.log_every * trained.train.batch_size  # of a line
-    speeds = [line[SPEED] for line in lines if SPEED in line]
     bits = evaluate_images(folder, n_draws=10, device="cpu")["bits/dim at 1x8x8"]
-    return bits, sum(images / speed for speed in speeds)
+    return bits, TrainingLog.read(folder).processor_seconds()
 
 
 def histogram_bits(per_pixel: bool) -> float:

@@ -1,17 +1,20 @@
-"""Fashion-MNIST: train every model for equal time, score it, draw with it, and print the table.
+"""Fashion-MNIST: train every model for equal time, score it, draw with it, and print the tables.
 
 python egs/fashion/compare.py --jobs 2
 
-Each model and seed has a folder under --runs, with its checkpoints, a report, pictures and
-figures.json; a stopped comparison goes on where it was. `--share 0.25` does a quarter of each
-recipe's steps, which were counted so that all take the same time; the table tells the time that was
-taken. The table is of every folder that is finished, also of earlier calls.
+Each model and seed has a folder under --runs, with its checkpoints, a report, pictures, the bits of
+each test image and figures.json. A stopped or killed comparison goes on by the same command, and
+what is finished stays. When every small recipe has been trained once, the two that need the fewest
+bits for the validation images are trained with more seeds. The tables are of every folder that is
+finished, also of earlier calls; `python egs/fashion/tables.py` prints them alone.
 """
 
 import argparse
 import json
 import multiprocessing
-from concurrent.futures import ProcessPoolExecutor
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from functools import partial
 from itertools import product
@@ -19,20 +22,24 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from compared import SMALL
 from outside import write_outside
+from tables import BITS, OUTSIDE, VALIDATION, finished, tables
 
-from vocoder import Trainer, evaluate_images, list_recipes, load_recipe
+from vocoder import Trainer, evaluate_images, load_recipe
+from vocoder.errors import VocoderError
+from vocoder.files.atomic import atomic_path
 from vocoder.images.sampling import ImageModel, sample_grid
 from vocoder.judging.training_log import TrainingLog
 
-SIZE = "1x28x28"
-OUTSIDE = "outside: "  # before the name of a kind of images that are no clothes
 PICTURES: dict[str, dict[str, Any]] = {
     "samples": {"count": 64},
     "samples-0.8": {"count": 64, "temperature": 0.8},
     "reconstructions": {"count": 32, "show": "reconstructions"},
     "interpolations": {"count": 8, "show": "spherical"},
 }
+N_BEST = 2
+Run = tuple[str, int]  # a recipe and a seed
 
 
 @dataclass(frozen=True)
@@ -40,103 +47,146 @@ class Settings:
     """What all runs have in common."""
 
     data: Path | None
-    outside: Path
+    runs: Path
     share: float
     overrides: tuple[str, ...]
     n_images: int | None
     n_draws: int
 
 
-def run(recipe: str, seed: int, folder: Path, settings: Settings) -> None:
-    """Train a model, or go on with it, then score it and draw with it; all of it only once."""
+class StoppedError(Exception):
+    """A training that was told to stop, by Ctrl-C or SIGTERM, and has saved itself."""
+
+
+def do(run: Run, settings: Settings) -> None:
+    """Train a model, or go on with it, then score it and draw with it; all of it only once.
+
+    Raises:
+        VocoderError: The training has diverged, or goes on in another process.
+        StoppedError: The training was told to stop.
+    """
     torch.set_num_threads(1)
+    name, seed = run
+    folder = settings.runs / f"{Path(name).name}-{seed}"
     if (folder / "figures.json").is_file():
         return
-    wanted = load_recipe(recipe, (f"train.seed={seed}", *settings.overrides))
-    steps = max(1, round(wanted.train.steps * settings.share))
-    decay = max(1, round(wanted.train.lr_decay_steps * settings.share))
+    recipe = load_recipe(name, (f"train.seed={seed}", *settings.overrides))
+    steps = max(1, round(recipe.train.steps * settings.share))
+    decay = max(1, round(recipe.train.lr_decay_steps * settings.share))
     scaled = (f"train.steps={steps}", f"train.lr_decay_steps={decay}")
-    wanted = load_recipe(recipe, (f"train.seed={seed}", *settings.overrides, *scaled))
-    Trainer(wanted, settings.data, folder, resume=True).fit()
-    score = partial(evaluate_images, folder, n_images=settings.n_images)
-    figures = score(settings.data, n_draws=settings.n_draws, report=folder / "report.html")
-    for outside in sorted(settings.outside.iterdir()):
-        figures[OUTSIDE + outside.name] = score(outside)[f"bits/dim at {SIZE}"]
+    recipe = load_recipe(name, (f"train.seed={seed}", *settings.overrides, *scaled))
+    trainer = Trainer(recipe, settings.data, folder, resume=True, device="cpu")
+    trainer.fit()
+    if trainer.step < steps:
+        raise StoppedError(f"{folder}: stopped at step {trainer.step} of {steps}")
+    figures = {"recipe": name, "seed": seed, "steps": steps} | judge(folder, settings)
+    seconds = TrainingLog.read(folder).processor_seconds()
+    timed = steps - steps % recipe.train.log_every  # those that a line of the log counts
+    figures["minutes"] = seconds / 60
+    figures["images/s"] = recipe.train.batch_size * timed / seconds if timed else None
+    with atomic_path(folder / "figures.json") as temporary:
+        temporary.write_text(json.dumps(figures, indent=1))
+
+
+def judge(folder: Path, settings: Settings) -> dict[str, Any]:
+    """Score a trained model, also on images that are no clothes, and draw with it."""
+    score = partial(evaluate_images, folder, n_images=settings.n_images, device="cpu")
+    figures = score(
+        settings.data,
+        n_draws=settings.n_draws,
+        report=folder / "report.html",
+        bits=folder / "bits.npy",
+    )
+    for kind in write_outside(settings.runs / "outside", settings.data):
+        figures[OUTSIDE + kind.name] = score(kind)[BITS]
     for name, picture in PICTURES.items():
         data = settings.data if "show" in picture else None
-        drawn = sample_grid(folder, folder / f"{name}.png", data=data, seed=1, **picture)
+        out = folder / f"{name}.png"
+        drawn = sample_grid(folder, out, data=data, seed=1, device="cpu", **picture)
         if name == "samples":
             figures["samples/s"] = drawn.n_images / drawn.seconds
-    log = TrainingLog.read(folder)
-    images = wanted.train.batch_size * wanted.train.log_every  # from one line to the next
-    figures["minutes"] = log.seconds(images) / 60
-    figures["images/s"] = wanted.train.batch_size * steps / log.seconds(images)
-    figures |= {"recipe": recipe, "seed": seed, "steps": steps}
-    figures["parameters"] = ImageModel(folder).flow.n_parameters()
-    (folder / "figures.json").write_text(json.dumps(figures, indent=1))
+    model = ImageModel(folder, "cpu")
+    figures["parameters"] = model.flow.n_parameters()
+    return figures | {VALIDATION: model.checkpoint.metrics[VALIDATION]}
 
 
-def table(runs: Path) -> str:
-    """Return what the finished runs found, best first."""
-    found = [json.loads(path.read_text()) for path in sorted(runs.glob("*/figures.json"))]
-    bits = f"bits/dim at {SIZE}"
-    outside = sorted({name for row in found for name in row if name.startswith(OUTSIDE)})
-    heads = ["recipe", "seed", "parameters", "steps", "minutes", "images/s", "bits/dim"]
-    heads += ["importance-weighted", "inversion error", "samples/s"]
-    heads += [name.removeprefix(OUTSIDE) for name in outside]
-    lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
-    for row in sorted(found, key=lambda row: row[bits]):
-        cells = [
-            f"`{row['recipe']}`",
-            str(row["seed"]),
-            f"{row['parameters']:,}",
-            f"{row['steps']:,}",
-            f"{row['minutes']:.1f}",
-            f"{row['images/s']:.0f}",
-            f"{row[bits]:.3f} ± {row['standard error']:.3f}",
-            f"{row[f'{bits}, importance-weighted']:.3f}",
-            f"{row['inversion error']:.1e}",
-            f"{row['samples/s']:.1f}",
-            *(f"{row[name]:.2f}" for name in outside),
-        ]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+def do_all(runs: Sequence[Run], settings: Settings, n_jobs: int) -> bool:
+    """Do all runs, some at once; tell whether none failed. The others go on when one fails."""
+
+    def failed(run: Run, error: BaseException) -> None:
+        print(f"{run[0]} with seed {run[1]} failed: {error}", file=sys.stderr, flush=True)
+
+    whole = True
+    if n_jobs == 1:  # no process but this one, so that nothing goes on when it is killed
+        for run in runs:
+            try:
+                do(run, settings)
+            except VocoderError as error:
+                failed(run, error)
+                whole = False
+        return whole
+    with ProcessPoolExecutor(n_jobs, multiprocessing.get_context("spawn")) as pool:
+        work = {pool.submit(do, run, settings): run for run in runs}
+        try:
+            for future in as_completed(work):
+                if error := future.exception():
+                    failed(work[future], error)
+                    whole = False
+        except KeyboardInterrupt:  # which the workers hear too
+            pool.shutdown(cancel_futures=True)
+            raise StoppedError("stopped") from None
+    return whole
+
+
+def best(runs: Path, seed: int) -> list[str]:
+    """Return the recipes that need the fewest bits for the validation images, best first.
+
+    The test images choose nothing.
+    """
+    rows = [row for row in finished(runs) if row["seed"] == seed and row["recipe"] in SMALL]
+    return [row["recipe"] for row in sorted(rows, key=lambda row: row[VALIDATION])[:N_BEST]]
 
 
 def main() -> None:
-    """Read the options, do the runs, and print the table."""
+    """Read the options, do the runs, and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, help="folder of the idx files; by default Debian's")
     parser.add_argument("--runs", type=Path, default=Path("runs/fashion"))
-    parser.add_argument("--recipes", nargs="+", help="by default all small ones of fashion/")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[1])
+    parser.add_argument("--recipes", nargs="+", help="these alone; by default all small ones")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1], help="of every recipe")
+    parser.add_argument(
+        "--best-seeds",
+        type=int,
+        nargs="*",
+        default=[2, 3],
+        help="of the two best, unless --recipes are named; none leaves them out",
+    )
     parser.add_argument("--share", type=float, default=1.0, help="part of each recipe's steps")
     parser.add_argument("--jobs", type=int, default=1, help="models trained at once, a core each")
     parser.add_argument("--images", type=int, help="score only so many images of each kind")
     parser.add_argument("--draws", type=int, default=4, help="of the noise, for each test image")
     parser.add_argument("-o", dest="overrides", action="append", default=[], metavar="KEY=VALUE")
     options = parser.parse_args()
-    small = [
-        name for name in list_recipes() if name.startswith("fashion/") and not name.endswith("-gpu")
-    ]
-    work = list(product(options.recipes or small, options.seeds))
-    folders = [options.runs / f"{Path(name).name}-{seed}" for name, seed in work]
-    outside = options.runs / "outside"
-    write_outside(outside, options.data)
     settings = Settings(
         options.data,
-        outside,
+        options.runs,
         options.share,
         tuple(options.overrides),
         options.images,
         options.draws,
     )
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(options.jobs, context) as pool:
-        names, seeds = zip(*work, strict=True)
-        list(pool.map(partial(run, settings=settings), names, seeds, folders))
-    print(table(options.runs))
+    runs = list(product(options.recipes or SMALL, options.seeds))
+    whole = do_all(runs, settings, options.jobs)
+    if whole and not options.recipes:
+        more = list(product(best(options.runs, options.seeds[0]), options.best_seeds))
+        whole = do_all(more, settings, options.jobs)
+    print(tables(options.runs))
+    if not whole:
+        sys.exit("some runs are missing; the same command goes on with them")
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except StoppedError as stopped:
+        sys.exit(f"{stopped}; the same command goes on")

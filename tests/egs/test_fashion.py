@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import gzip
+import importlib
 import json
 import struct
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,15 +29,14 @@ def write_clothes(folder: Path) -> Path:
     return folder
 
 
-def compare(runs: Path, data: Path, *more: str) -> str:
+def command_of(runs: Path, data: Path, *more: str) -> list[str]:
     command = [sys.executable, str(EGS / "compare.py"), "--data", str(data), "--runs", str(runs)]
     overrides = [word for setting in TINY for word in ("-o", setting)]
-    done = subprocess.run(
-        [*command, "--images=8", "--draws=2", *overrides, *more],
-        check=True,
-        capture_output=True,
-        text=True,
-    )
+    return [*command, "--images=8", "--draws=2", *overrides, *more]
+
+
+def compare(runs: Path, data: Path, *more: str) -> str:
+    done = subprocess.run(command_of(runs, data, *more), check=True, capture_output=True, text=True)
     return done.stdout
 
 
@@ -43,16 +44,89 @@ def compare(runs: Path, data: Path, *more: str) -> str:
 def test_models_are_trained_scored_drawn_and_listed_once(tmp_path: Path) -> None:
     data = write_clothes(tmp_path)
     runs = tmp_path / "runs"
-    more = ("--recipes", "fashion/glow", "fashion/nanoglow-mar", "--share=0.5")
+    more = ("--recipes", "fashion/nanoglow", "fashion/nanoglow-mar", "--share=0.5", "--jobs=2")
     first = compare(runs, data, *more)
-    head, _, *rows = first.splitlines()
+    results, orders = first.strip().split("\n\n")
+    head, _, *rows = results.splitlines()
     assert head.endswith("| digits | noise | upside-down |")
     assert [row.count("|") for row in rows] == [head.count("|")] * 2
-    for name in ("glow-1", "nanoglow-mar-1"):
+    assert [row.split(" | ")[0] for row in orders.splitlines()[2:]] == [
+        "| `fashion/nanoglow` > `fashion/nanoglow-mar`"
+    ]
+    for name in ("nanoglow-1", "nanoglow-mar-1"):
         figures = json.loads((runs / name / "figures.json").read_text())
         assert figures["steps"] == 2  # the half of 4
         assert figures["test images"] == 8
+        assert figures["minutes"] > 0
+        assert np.load(runs / name / "bits.npy").shape == (8,)
         for file in ("samples", "samples-0.8", "reconstructions", "interpolations"):
             assert (runs / name / f"{file}.png").is_file()
         assert (runs / name / "report.html").is_file()
     assert compare(runs, data, *more) == first  # nothing is done again
+
+
+@pytest.mark.slow
+def test_a_stopped_comparison_keeps_nothing_half_done_and_goes_on(tmp_path: Path) -> None:
+    data, runs = write_clothes(tmp_path), tmp_path / "runs"
+    command = command_of(runs, data, "--recipes", "fashion/glow", "-o", "train.steps=100000")
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        next(line for line in process.stderr if line.startswith("step "))
+        process.terminate()
+        said = process.stderr.read()
+    assert process.returncode == 1
+    assert "the same command goes on" in said.splitlines()[-1]
+    assert not (runs / "glow-1" / "figures.json").exists()
+    saved = max(runs.glob("glow-1/checkpoint-*")).stem.rpartition("-")[2]
+    steps = int(saved) + 2
+    more = ("--recipes", "fashion/glow", "-o", f"train.steps={steps}")
+    done = subprocess.run(command_of(runs, data, *more), check=True, capture_output=True, text=True)
+    told = [line.split(":")[0] for line in done.stderr.splitlines() if line.startswith("step ")]
+    assert told == [f"step {step}/{steps}" for step in (steps - 1, steps)]  # none is done again
+    assert (runs / "glow-1" / "figures.json").is_file()
+
+
+def row(recipe: str, seed: int, bits: float, validation: float) -> dict[str, Any]:
+    return {
+        "recipe": f"fashion/{recipe}",
+        "seed": seed,
+        "parameters": 1000,
+        "steps": 2,
+        "minutes": 1.0,
+        "images/s": 3.0,
+        "bits/dim at 1x28x28": bits,
+        "standard error": 0.01,
+        "bits/dim at 1x28x28, importance-weighted": bits,
+        "inversion error": 1e-6,
+        "samples/s": 2.0,
+        "outside: noise": 9.0,
+        "validation/bits_per_dim": validation,
+    }
+
+
+def test_the_tables_pair_images_and_the_validation_images_choose(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(EGS)
+    compare_module, tables = (importlib.import_module(name) for name in ("compare", "tables"))
+    ease = np.linspace(0, 3, 50)  # of an image, the same for all
+    wobble = np.tile([-0.01, 0.01], 25)
+    for recipe, seed, harder, validation in (
+        ("nanoglow-naive", 1, 0.2, 3.0),
+        ("nanoglow-decomposed", 1, 0.1, 3.2),
+        ("nanoglow", 1, 0.1, 3.1),
+        ("nanoglow", 2, 0.0, 2.9),  # of a seed that the other lacks
+    ):
+        bits = ease + harder + wobble * (recipe == "nanoglow")
+        folder = tmp_path / f"{recipe}-{seed}"
+        folder.mkdir()
+        np.save(folder / "bits.npy", bits)
+        figures = row(recipe, seed, float(bits.mean()), validation)
+        (folder / "figures.json").write_text(json.dumps(figures))
+    results, seeds, orders = tables.tables(tmp_path).split("\n\n")
+    assert results.splitlines()[2].startswith("| `fashion/nanoglow` | 2 |")
+    assert seeds.splitlines()[2:] == ["| `fashion/nanoglow` | 2 | 1.550 (1.500 to 1.600) |"]
+    first, second = orders.splitlines()[2:]
+    assert "| +0.1000 (+0.1000 to +0.1000) | 1 | holds |" in first
+    assert second.endswith(" | 1 | open |")
+    assert compare_module.best(tmp_path, 1) == ["fashion/nanoglow-naive", "fashion/nanoglow"]

@@ -55,6 +55,18 @@ def test_the_figures(data: Path) -> None:
     assert evaluate_images(path, data, n_images=4, device="cpu")["test images"] == 4
 
 
+def test_the_bits_of_each_image_are_written_where_they_can_be(data: Path, tmp_path: Path) -> None:
+    path, bits = save_model(data), tmp_path / "bits.npy"
+    figures = evaluate_images(path, data, n_draws=3, device="cpu", bits=bits)
+    test = open_images("arrays", data, n_validation=6, seed=0).test
+    expected = bits_per_dim(checkpoint.load(path).model, test, 8, n_draws=3)
+    np.testing.assert_array_equal(np.load(bits), expected.by_image)
+    assert np.load(bits).mean() == pytest.approx(figures["bits/dim at 1x4x8"], abs=1e-12)
+    for place, words in ((tmp_path / "bits.txt", "go into an .npy"), (bits / "a.npy", "no folder")):
+        with pytest.raises(VocoderError, match=words):
+            evaluate_images(path, data, device="cpu", bits=place)
+
+
 def test_padding_is_named_and_its_bits_counted_to_the_image(data: Path) -> None:
     figures = evaluate_images(save_model(data, side=8), data, device="cpu")
     assert figures["bits/dim at 1x8x8, all bits counted to 1x4x8"] == pytest.approx(

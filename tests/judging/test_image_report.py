@@ -158,11 +158,11 @@ def test_curves_fall_within_the_frame() -> None:
 
 
 def test_a_log_with_half_a_line_is_read(tmp_path: Path) -> None:
-    lines = [{"step": 5, "train/images_per_second": 40.0}, {"step": 10, "validation/x": 2.0}]
-    lines.append({"step": 10, "train/images_per_second": 20.0})
+    lines = [{"step": 5, "train/processor_seconds": 2.5}, {"step": 10, "validation/x": 2.0}]
+    lines.append({"step": 10, "train/processor_seconds": 5.0})
     text = "".join(json.dumps(line) + "\n" for line in lines)
     (tmp_path / "log.jsonl").write_text(text + "[1]\n" + '{"step": 15, "train/i')
     log = TrainingLog.read(tmp_path)
     np.testing.assert_array_equal(log.series("validation/x"), ([10], [2]))
-    assert log.seconds(images_per_line=100) == pytest.approx(2.5 + 5)
+    assert log.processor_seconds() == 2.5 + 5
     assert TrainingLog.read(tmp_path / "nothing").lines == ()

@@ -21,8 +21,9 @@ from vocoder import checkpoint
 from vocoder.data.images.batches import ImageBatches
 from vocoder.errors import VocoderError
 from vocoder.models.glow import Glow
-from vocoder.recipe import ImageTraining, Recipe
+from vocoder.recipe import ImageTraining, Recipe, load_recipe
 from vocoder.registry import find_model
+from vocoder.training import optim
 from vocoder.training.images import ImageTask
 from vocoder.training.optim import learning_rate
 from vocoder.training.trainer import Trainer
@@ -50,6 +51,7 @@ def test_a_run_leaves_what_it_promises(data: Path, tmp_path: Path) -> None:
     assert [line["step"] for line in train] == [2, 4, 6, 8]
     assert [line["step"] for line in validation] == [4, 8]
     assert train[0]["train/images_per_second"] > 0
+    assert all(line["train/processor_seconds"] > 0 for line in train)
     assert validation[0]["validation/inversion_error"] < 1e-4
     model = checkpoint.load(run)
     assert model.path.name == "best.safetensors"
@@ -141,6 +143,29 @@ def test_precision_on_a_cpu(data: Path, tmp_path: Path, precision: str) -> None:
     trainer.fit()
     assert trainer.learner.loss.dtype == torch.float32
     assert trainer.learner.bad_steps == 0
+
+
+@pytest.mark.parametrize(
+    ("recipe", "amx", "resolved"),
+    [
+        ("fashion/glow", True, "bf16"),
+        ("fashion/nanoglow-mar", True, "bf16"),
+        ("fashion/marscf-affine", True, "bf16"),
+        ("fashion/marscf-affine", False, "float32"),
+        ("fashion/marscf-mixlogcdf", True, "float32"),
+        ("digits/glow", True, "float32"),  # pictures too small
+        ("digits/marscf", True, "float32"),
+    ],
+)
+def test_automatic_precision_on_a_cpu(
+    recipe: str, amx: bool, resolved: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(optim, "multiplies_bf16", lambda: amx)
+    wanted = load_recipe(recipe)
+    assert wanted.train.precision == "auto"
+    with torch.device("meta"):
+        model = find_model(wanted.model)[0](wanted.config)
+    assert optim.precision("auto", torch.device("cpu"), model) == resolved
 
 
 def test_refusals(data: Path, tmp_path: Path) -> None:

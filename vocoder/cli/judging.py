@@ -198,6 +198,12 @@ def _judge(
 @_examples(
     24, "Put this many images that cost most bits into the report, and as many that cost least."
 )
+@option(
+    "--bits",
+    group=OUTPUT,
+    type=PATH,
+    help="Write the bits/dim of each test image to this .npy file, to compare two models by.",
+)
 @device_option
 def evaluate_images(
     model: str,
@@ -212,6 +218,7 @@ def evaluate_images(
     as_json: bool,
     report: Path | None,
     examples: int,
+    bits: Path | None,
     device: str | None,
 ) -> None:
     """Score an image model on the test images of its data set.
@@ -238,6 +245,7 @@ def evaluate_images(
         device=device,
         report=report,
         n_examples=examples,
+        bits=bits,
     )
     if as_json:
         plain = {

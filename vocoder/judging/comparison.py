@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from vocoder.judging.paired import PairedDifference, paired_difference
 from vocoder.mel.presets import MelPreset
 
 RECORDING = "recording"  # the voice that is ideal
@@ -220,36 +221,18 @@ class Comparison:
         ranking = [name for name in self.ranking(figure) if name != RECORDING]
         return ranking[0] if len(ranking) > 1 else None
 
-    def difference(self, figure: str, name: str, baseline: str) -> tuple[float, float, float, int]:
+    def difference(self, figure: str, name: str, baseline: str) -> PairedDifference:
         """Return by how much a voice exceeds another on the same clips, with 95 % confidence.
-
-        All voices say the same clips, so that the differences of pairs vary less than the figures.
-        The interval is that of Student's t.
 
         Args:
             figure: one that both voices have.
             name: Name of the voice.
             baseline: the name of the other voice.
-
-        Returns:
-            The mean difference over clips that have the figure of both, the lower and the upper end
-            of the interval (NaN of fewer than two clips), and how many clips these are.
         """
         scores = {
             voice.name: voice.values[figure] for voice in self.voices if figure in voice.values
         }
-        differences = scores[name] - scores[baseline]
-        differences = differences[~np.isnan(differences)]
-        n = len(differences)
-        if not n:
-            return math.nan, math.nan, math.nan, 0
-        mean = float(differences.mean())
-        if n == 1 or math.isinf(mean):
-            return mean, math.nan, math.nan, n
-        from scipy.stats import t
-
-        half = float(t.ppf(0.975, n - 1) * differences.std(ddof=1) / math.sqrt(n))
-        return mean, mean - half, mean + half, n
+        return paired_difference(scores[name], scores[baseline])
 
     def _differences(self) -> list[dict[str, Any]]:
         """Return those of all voices to the first, for JSON; weighted figures have none."""

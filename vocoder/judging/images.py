@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -17,6 +18,7 @@ from vocoder.data.images.dequantise import noisy_images, quantise
 from vocoder.data.images.description import shape_text
 from vocoder.data.images.sets import Images
 from vocoder.errors import VocoderError
+from vocoder.files.atomic import atomic_path
 from vocoder.images.sampling import BATCH_SIZE, ImageModel
 from vocoder.judging.bits_per_dim import BitsPerDim, bits_per_dim, inversion_error
 from vocoder.judging.comparison import RECORDING
@@ -56,6 +58,7 @@ def evaluate_images(
     device: str | None = None,
     report: str | Path | None = None,
     n_examples: int = 24,
+    bits: str | Path | None = None,
 ) -> dict[str, Any]:
     """Score a model of images on test images; nothing else looks at them to judge it.
 
@@ -77,18 +80,22 @@ def evaluate_images(
         report: Path of an HTML page to write, to look at.
         n_examples: Images on that page that cost most bits, and as many that cost least; 0 for
             none.
+        bits: An .npy to write the bits/dim of each test image to, float64 (n,), in order, as
+            `paired_difference` compares those of two models.
 
     Returns:
         Figures by name, those of the likelihood with the shape of the images that they hold for.
 
     Raises:
         VocoderError: The file is not of an image model, the images are not like its own, what the
-            Fréchet distance needs is not there, or the report cannot be written there.
-        OSError: The report cannot be written.
+            Fréchet distance needs is not there, or the report or the bits cannot be written there.
+        OSError: The report or the bits cannot be written.
     """
     for name, count in (("images", n_images), ("draws", n_draws), ("samples", n_samples)):
         if count is not None and count < 1:
             raise VocoderError(f"{name} {count}: must be at least 1")
+    if bits is not None:
+        _check_bits_path(Path(bits))
     if n_examples < 0:
         raise VocoderError(f"examples {n_examples}: must be 0 or more")
     if str(path) in (RECORDING, *voice_names()) or not checkpoint.is_of_images(path):
@@ -120,7 +127,17 @@ def evaluate_images(
                 n_examples=n_examples,
             )
             page.write_text(render_image_report(findings), encoding="utf-8")
+    if bits is not None:
+        with atomic_path(bits) as temporary, temporary.open("wb") as file:
+            np.save(file, score.by_image.numpy())
     return figures
+
+
+def _check_bits_path(path: Path) -> None:
+    if path.suffix != ".npy":
+        raise VocoderError(f"{path}: the bits of each image go into an .npy file")
+    if not path.parent.is_dir():
+        raise VocoderError(f"{path}: there is no folder {path.parent}; make it first")
 
 
 def _figures(model: ImageModel, images: Images, score: BitsPerDim, seed: int) -> dict[str, Any]:

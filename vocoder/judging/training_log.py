@@ -46,12 +46,11 @@ class TrainingLog:
         steps, values = np.array(found, np.float64).reshape(-1, 2).T
         return steps, values
 
-    def seconds(self, images_per_line: int) -> float:
-        """Return how long an image model was trained, evaluations and checkpoints included.
+    def processor_seconds(self) -> float:
+        """Return the processor time of the steps that were kept, evaluations in between included.
 
-        Args:
-            images_per_line: Images of the steps from one log line to the next: those of a batch
-                times `train.log_every`.
+        It is that of all threads of the process that leads. What a killed run had done beyond its
+        last checkpoint, and did again, counts once.
         """
-        _, speeds = self.series("train/images_per_second")
-        return float((images_per_line / speeds).sum())
+        _, seconds = self.series("train/processor_seconds")
+        return float(seconds.sum())

@@ -85,6 +85,11 @@ class ConvFlow(ImageFlow):
             for shape in shapes
         )
 
+    @property
+    def gains_from_bf16_on_cpu(self) -> bool:
+        """Whether the convolutions do, which are nearly all of a step."""
+        return self.config.convolutions_gain_from_bf16
+
     def estimators(self) -> list[list[CouplingEstimator]]:
         """Return the estimator of every step of every level."""
         return [

@@ -77,6 +77,8 @@ class MarScfConfig(ImageFlowConfig):
 class MarScf(ImageFlow):
     """Steps of flow, each with a network of its own, under autoregressive priors."""
 
+    config: MarScfConfig
+
     def __init__(self, config: MarScfConfig) -> None:
         shapes = level_shapes(config.image_shape, config.n_levels)
         super().__init__(
@@ -101,6 +103,11 @@ class MarScf(ImageFlow):
             nn.ModuleList(_net(config, shape.channels // 2) for _ in range(config.n_steps))
             for shape in shapes
         )
+
+    @property
+    def gains_from_bf16_on_cpu(self) -> bool:
+        """Whether affine couplings do; mixtures of logistics took twice as long in bf16."""
+        return self.config.coupling == "affine" and self.config.convolutions_gain_from_bf16
 
     def estimators(self) -> list[list[CouplingEstimator]]:
         """Return the estimator of every step of every level."""

@@ -99,7 +99,7 @@ class Trainer:
                 self._start_from(find_voice(str(init_from)))
             self._saved_step = -1 if newest is None else self.step
             self.group.from_leader(partial(self._open_log, resources))
-            self._last_log = time.perf_counter(), self.step
+            self._last_log = time.perf_counter(), time.process_time(), self.step
             self._resources = resources.pop_all()
 
     @property
@@ -264,9 +264,11 @@ class Trainer:
 
     def _log(self, batch: tuple[Any, ...]) -> dict[str, str]:
         """Log the step; return what the progress bar shows."""
-        now = time.perf_counter()
-        seconds, steps = now - self._last_log[0], self.step - self._last_log[1]
-        self._last_log = now, self.step
+        now = time.perf_counter(), time.process_time(), self.step
+        seconds, processor_seconds, steps = (
+            b - a for a, b in zip(self._last_log, now, strict=True)
+        )
+        self._last_log = now
         speed = steps * self.task.units_per_step / seconds
         figures = {name: self.group.mean(value) for name, value in self.learner.figures.items()}
         values: dict[str, Any] = {
@@ -274,6 +276,7 @@ class Trainer:
             "grad_norm": self.learner.grad_norm.item(),
             "lr": learning_rate(self.config, self.step - 1),
             f"{self.task.unit}_per_second": speed,
+            "processor_seconds": processor_seconds,
             "bad_steps": self.learner.bad_steps,
         }
         self.group.from_leader(partial(self._log_here, values, batch))

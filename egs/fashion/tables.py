@@ -1,0 +1,105 @@
+"""What the finished runs of the comparison found: python egs/fashion/tables.py runs/fashion"""
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from compared import ORDERS
+
+from vocoder.judging.paired import paired_difference
+
+BITS = "bits/dim at 1x28x28"
+VALIDATION = "validation/bits_per_dim"
+OUTSIDE = "outside: "  # before the name of a kind of images that are no clothes
+Row = dict[str, Any]
+
+
+def finished(runs: Path) -> list[Row]:
+    """Return the figures of each finished run, with its folder."""
+    found = sorted(runs.glob("*/figures.json"))
+    return [json.loads(path.read_text()) | {"folder": path.parent} for path in found]
+
+
+def tables(runs: Path) -> str:
+    """Return all tables of the runs in a folder that have a row, as Markdown."""
+    rows = sorted(finished(runs), key=lambda row: row[BITS])
+    return "\n\n".join(filter(None, [_results(rows), _seeds(rows), _orders(rows)]))
+
+
+def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [heads, ["---"] * len(heads), *rows] if rows else []
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _results(rows: Sequence[Row]) -> str:
+    """Return a table with a row for each run, best first."""
+    outside = sorted({name for row in rows for name in row if name.startswith(OUTSIDE)})
+    heads = ["recipe", "seed", "parameters", "steps", "minutes", "images/s", "bits/dim"]
+    heads += ["importance-weighted", "inversion error", "samples/s"]
+    heads += [name.removeprefix(OUTSIDE) for name in outside]
+    return _table(
+        heads,
+        [
+            [
+                f"`{row['recipe']}`",
+                str(row["seed"]),
+                f"{row['parameters']:,}",
+                f"{row['steps']:,}",
+                f"{row['minutes']:.1f}",
+                "" if row["images/s"] is None else f"{row['images/s']:.0f}",
+                f"{row[BITS]:.3f} ± {row['standard error']:.3f}",
+                f"{row[f'{BITS}, importance-weighted']:.3f}",
+                f"{row['inversion error']:.1e}",
+                f"{row['samples/s']:.1f}",
+                *(f"{row[name]:.2f}" for name in outside),
+            ]
+            for row in rows
+        ],
+    )
+
+
+def _seeds(rows: Sequence[Row]) -> str:
+    """Return a table of the recipes that were trained with several seeds: how far these differ."""
+    by_recipe: dict[str, list[float]] = {}
+    for row in rows:
+        by_recipe.setdefault(row["recipe"], []).append(row[BITS])
+    return _table(
+        ["recipe", "seeds", "bits/dim, mean (least to most)"],
+        [
+            [f"`{name}`", str(len(b)), f"{np.mean(b):.3f} ({min(b):.3f} to {max(b):.3f})"]
+            for name, b in by_recipe.items()
+            if len(b) > 1
+        ],
+    )
+
+
+def _orders(rows: Sequence[Row]) -> str:
+    """Return a table that tests the order of the papers on the same test images.
+
+    The interval is over images, of the mean over the seeds that both recipes have.
+    """
+    bits: dict[str, dict[int, npt.NDArray[np.float64]]] = {}
+    for row in rows:
+        bits.setdefault(row["recipe"], {})[row["seed"]] = np.load(row["folder"] / "bits.npy")
+    lines = []
+    for more, less in ORDERS:
+        seeds = sorted(set(bits.get(more, {})) & set(bits.get(less, {})))
+        if not seeds:
+            continue
+        means = [np.mean([bits[name][seed] for seed in seeds], axis=0) for name in (more, less)]
+        mean, low, high, _ = paired_difference(*means)
+        verdict = "holds" if low > 0 else "does not hold" if high < 0 else "open"
+        interval = f"{mean:+.4f} ({low:+.4f} to {high:+.4f})"
+        named = ", ".join(map(str, seeds))
+        lines.append([f"`{more}` > `{less}`", interval, named, verdict])
+    return _table(["order of the papers", "bits/dim more, 95 % interval", "seeds", "found"], lines)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("runs", type=Path, nargs="?", default=Path("runs/fashion"))
+    print(tables(parser.parse_args().runs))
