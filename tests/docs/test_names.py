@@ -92,7 +92,7 @@ def command_lines(text: str) -> list[list[str]]:
 def check_command(words: list[str]) -> None:
     """Check that a command is one, and all that it names."""
     words = [word for word in words if not word.startswith((">", "<", "2>"))]
-    if "vocoder" in words[:5] and words[0] in ("vocoder", "torchrun", "time"):
+    if words[0] in ("vocoder", "torchrun", "time") and "vocoder" in words:
         check_vocoder(words[words.index("vocoder") + 1 :])
         return
     if words[0] in ("sh", "python") and words[1].startswith("egs/"):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import signal
 import subprocess
@@ -140,25 +139,6 @@ def test_signal_saves_and_exits_0(data: Path, tmp_path: Path, number: signal.Sig
     newest = checkpoint.newest_checkpoint(tmp_path / "run")
     assert newest is not None
     assert checkpoint.load(newest).step > 0
-
-
-@pytest.mark.slow
-def test_two_processes_train_as_one(data: Path, tmp_path: Path) -> None:
-    recipe = tiny_recipe(steps=3, batch_size=4, ema_decay=0.0, grad_clip=1e9)
-    one = Trainer(recipe, data, tmp_path / "one", device="cpu").fit()
-    file = write_recipe(tmp_path / "tiny.yaml", recipe)
-    python, *module = train_command(data, tmp_path / "two", file)
-    rendezvous = ["--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:0"]
-    launcher = [python, "-m", "torch.distributed.run", "--nproc-per-node", "2", *rendezvous]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    subprocess.run(
-        [*launcher, *module, "--device", "cpu"], check=True, env=environment, timeout=300
-    )
-    ours = safetensors.torch.load_file(tmp_path / "two" / one.name)
-    theirs = safetensors.torch.load_file(one)
-    assert ours.keys() == theirs.keys()
-    for name, tensor in theirs.items():
-        torch.testing.assert_close(ours[name], tensor, atol=2e-6, rtol=2e-4, msg=name)
 
 
 def test_non_finite_steps_are_skipped_and_counted(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -15,6 +15,7 @@ from vocoder.device import resolve_device
 from vocoder.errors import VocoderError
 
 T = TypeVar("T")
+Told = TypeVar("Told")
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,29 @@ class Processes:
         if problem is not None:
             raise problem
         return result
+
+    def together(
+        self, action: Callable[[], T], tell: Callable[[T], Told]
+    ) -> tuple[T, Sequence[Told]]:
+        """Run `action` in every process; return its result, and what each tells of its own.
+
+        All must call it together. An error of the caller's or of the operating system in one is
+        raised in all, so that none waits for a process that has given up.
+        """
+        if self.n_ranks == 1:
+            result = action()
+            return result, [tell(result)]
+        outcomes: list[Any] = [None] * self.n_ranks
+        try:
+            result = action()
+        except (VocoderError, OSError) as error:
+            dist.all_gather_object(outcomes, (None, str(error)))
+            raise
+        dist.all_gather_object(outcomes, (tell(result), None))
+        for rank, (_, problem) in enumerate(outcomes):
+            if problem is not None:
+                raise VocoderError(f"process {rank}: {problem}")
+        return result, [told for told, _ in outcomes]
 
     def any(self, flag: bool) -> bool:
         """Return whether `flag` holds in any process; all must call it together."""

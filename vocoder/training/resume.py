@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from vocoder import checkpoint
+from vocoder.checkpoint import TrainingState
 from vocoder.config import ConfigError
 from vocoder.errors import VocoderError
 from vocoder.recipe import ImageRecipe, Recipe, VoiceRecipe, load_recipe, override_recipe
@@ -46,6 +50,37 @@ def recipe_to_resume(
     wanted = override_recipe(own, overrides)
     changes_between(own, wanted, header["step"], run_dir)
     return wanted
+
+
+@dataclass(frozen=True)
+class Saved:
+    """What training goes on from, without a module, so that a process can send it to others.
+
+    Args:
+        path: Path of the checkpoint.
+        step: Optimiser steps done.
+        recipe: The settings that it was trained by.
+        changes: What was changed of them, each with its step.
+        weights: The weights of the model, averaged if the recipe wants an average.
+    """
+
+    path: Path
+    step: int
+    recipe: Mapping[str, Any] | None
+    changes: Sequence[Mapping[str, Any]]
+    weights: Mapping[str, Tensor]
+
+
+def load_saved(path: str | Path) -> Saved:
+    """Read a checkpoint to start or go on from; see `checkpoint.load`."""
+    found = checkpoint.load(path)
+    weights = found.model.state_dict()
+    return Saved(found.path, found.step, found.recipe, found.changes, weights)
+
+
+def load_run(path: Path) -> tuple[Saved, TrainingState]:
+    """Read a checkpoint of a run with its training state; see `checkpoint.load_training`."""
+    return load_saved(path), checkpoint.load_training(path, "cpu")
 
 
 def recipe_of(stored: Mapping[str, Any] | None, path: Path) -> Recipe:

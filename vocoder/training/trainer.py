@@ -26,17 +26,15 @@ from vocoder.models.families.filling import check_tensors
 from vocoder.recipe import ImageRecipe, VoiceRecipe
 from vocoder.training.changes import Change, changes_between
 from vocoder.training.distributed import processes
-from vocoder.training.images import ImageTask
 from vocoder.training.learner import Learner
 from vocoder.training.logger import RunLogger
 from vocoder.training.memory import enough_memory
 from vocoder.training.notices import notice
+from vocoder.training.opening import open_task
 from vocoder.training.optim import learning_rate
-from vocoder.training.resume import recipe_of
+from vocoder.training.resume import load_run, load_saved, recipe_of
 from vocoder.training.run_folder import RunFolder
 from vocoder.training.stopping import stop_requests
-from vocoder.training.task import Task
-from vocoder.training.voice import VoiceTask
 from vocoder.voice.catalogue import find_voice
 
 
@@ -78,14 +76,16 @@ class Trainer:
         device: str | None = None,
         init_from: str | Path | None = None,
     ) -> None:
-        self.recipe, self.config = recipe, recipe.train
         self.data, self.run_dir = data, Path(run_dir)
         self.best: float | None = None
         self.metrics: dict[str, float] = {}
         self.changes: list[Change] = []
         with ExitStack() as resources:
             self.group = resources.enter_context(processes(device))
-            self.task = open_task(recipe, data)
+            # The run's own recipe stands in its folder, which only the leading process may have.
+            self.recipe = recipe = self.group.from_leader(lambda: recipe)
+            self.config = recipe.train
+            self.task = open_task(recipe, data, self.group)
             self.folder = RunFolder(self.run_dir)
             if self.group.leads:
                 resources.callback(self.folder.close)
@@ -96,7 +96,7 @@ class Trainer:
             if newest is not None:
                 self._restore(newest)
             elif init_from is not None:
-                self._start_from(find_voice(str(init_from)))
+                self._start_from(init_from)
             self._saved_step = -1 if newest is None else self.step
             self.group.from_leader(partial(self._open_log, resources))
             self._last_log = time.perf_counter(), time.process_time(), self.step
@@ -182,8 +182,7 @@ class Trainer:
 
     def _restore(self, path: Path) -> None:
         """Go on from a checkpoint of this run."""
-        saved = checkpoint.load(path, self.group.device)
-        state = checkpoint.load_training(path, self.group.device)
+        saved, state = self.group.from_leader(partial(load_run, path))
         if state.values.get("data") != self.task.facts:
             raise VocoderError(
                 f"{path}: was trained on other data ({state.values.get('data')}, now "
@@ -192,7 +191,7 @@ class Trainer:
         before = recipe_of(saved.recipe, path)
         new = changes_between(before, self.recipe, saved.step, self.run_dir)
         try:
-            self.load_state_dict(state, saved.model.state_dict())
+            self.load_state_dict(state, saved.weights)
         except (LookupError, TypeError, AttributeError, ValueError, RuntimeError) as error:
             if lacks_memory(error):
                 raise
@@ -213,10 +212,10 @@ class Trainer:
             self._notice(f"{change} from step {self.step} on")
         self.changes = [Change(**change) for change in saved.changes] + new
 
-    def _start_from(self, path: Path) -> None:
+    def _start_from(self, voice: str | Path) -> None:
         """Start a new run from the weights of a checkpoint."""
-        saved = checkpoint.load(path, self.group.device)
-        weights = saved.model.state_dict()
+        saved = self.group.from_leader(lambda: load_saved(find_voice(str(voice))))
+        weights = saved.weights
         try:
             check_tensors(self.learner.model.state_dict(), weights)
         except ValueError as error:
@@ -346,16 +345,14 @@ class Trainer:
 
     def _roll_back(self, problem: str) -> VocoderError:
         """Make the last good state the newest of the run; return the error that tells of it."""
-        roll_back = partial(self.folder.roll_back, self.step - self.learner.bad_steps_in_a_row)
-        good = self.group.from_leader(roll_back)
+        header = self.group.from_leader(self._roll_back_here)
         rate = self.config.lr
         message = f"{self.run_dir}: diverged at step {self.step}: {problem}; "
-        if good is None:
+        if header is None:
             return VocoderError(
                 f"{message}no good state was saved before; start again with a lower rate, such as "
                 f"-o train.lr={rate / 4:g}"
             )
-        header = checkpoint.read_header(good)
         message += f"rolled back to the last good state, that of step {header['step']}; "
         before = header["recipe"]["train"]["lr"]
         if before < rate:
@@ -363,6 +360,10 @@ class Trainer:
         return VocoderError(
             f"{message}go on with a lower rate, such as --resume -o train.lr={rate / 4:g}"
         )
+
+    def _roll_back_here(self) -> dict[str, Any] | None:
+        good = self.folder.roll_back(self.step - self.learner.bad_steps_in_a_row)
+        return None if good is None else checkpoint.read_header(good)
 
     def _notice(self, message: str) -> None:
         if self.group.leads:
@@ -373,20 +374,3 @@ class Trainer:
         words = ["vocoder", "train", "--resume", "--run-dir", str(self.run_dir)]
         words += [] if self.data is None else ["--data", str(self.data)]
         return shlex.join(words)
-
-
-def open_task(recipe: VoiceRecipe | ImageRecipe, data: str | Path | None) -> Task[Any]:
-    """Return what a recipe is trained on.
-
-    Args:
-        recipe: the model to train, and how to train it.
-        data: the path of a corpus or of images; None for images that come with a library.
-
-    Raises:
-        VocoderError: The data is missing or does not fit the recipe.
-    """
-    if isinstance(recipe, ImageRecipe):
-        return ImageTask(recipe, None if data is None else Path(data))
-    if data is None:
-        raise VocoderError(f"{recipe.name}: a voice needs a corpus; give the folder with --data")
-    return VoiceTask(recipe, Path(data))
