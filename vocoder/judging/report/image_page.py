@@ -46,7 +46,8 @@ def _figures(findings: ImageFindings) -> str:
 <p>Bits per dimension are an upper bound on what the model needs for a pixel of one channel: less is
 better. They compare only where data set, variant and shape agree, and uniform noise fills each
 pixel's step.</p>
-<div class="scroll" role="region" aria-labelledby="figures" tabindex="0"><table class="figures">
+<div class="scroll pairs" role="region" aria-labelledby="figures" tabindex="0">
+<table class="figures">
 <thead><tr><th scope="col">figure</th><th scope="col">value</th></tr></thead>
 <tbody>{rows}</tbody></table></div>
 </section>"""
@@ -62,7 +63,7 @@ def _drawings(drawings: Sequence[Drawing]) -> str:
     return f"""<section aria-labelledby="samples">
 <h2 id="samples">Pictures</h2>
 <p>Brightness is fixed, whatever a picture holds: −0.5 is black and 0.5 is white.</p>
-<div class="charts">{figures}</div>
+<div class="charts pictures">{figures}</div>
 </section>"""
 
 
