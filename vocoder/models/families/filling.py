@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from vocoder.errors import VocoderError, reason
+from vocoder.models.families.empty import without_memory
 from vocoder.models.families.flow import FlowModel
 
 # How many parameters a model may register for each one that it keeps: a weight-normed layer gives
@@ -34,7 +35,7 @@ def empty_model(model_class: type[FlowModel], config: Any, n_tensors: int) -> Fl
         VocoderError: It asks for far more tensors than there are, or cannot be built.
     """
     try:
-        with torch.device("meta"), _at_most(_REGISTRATIONS * n_tensors + _SPARE):
+        with without_memory(), _at_most(_REGISTRATIONS * n_tensors + _SPARE):
             return model_class(config)
     except _TooManyError:
         raise VocoderError(

@@ -6,11 +6,11 @@ import math
 from abc import ABC
 from typing import Any, TypeVar
 
-import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from vocoder.flows.linear import initialise
+from vocoder.models.families.empty import without_memory
 
 Self = TypeVar("Self", bound="FlowModel")
 
@@ -47,7 +47,7 @@ class FlowModel(nn.Module, ABC):
         """
         # A deep copy shares the classes that parametrizations make, and unfolding it would strip
         # the original too; hence a new model.
-        with torch.device("meta"):
+        with without_memory():
             model = type(self)(self.config)
         state = {name: tensor.clone() for name, tensor in self.state_dict().items()}
         model.load_state_dict(state, assign=True)
