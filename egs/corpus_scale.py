@@ -3,9 +3,9 @@
     python egs/corpus_scale.py --clips 100000
 
 makes so many WAV files of two seconds, which share a few recordings of noise by hard links, and
-preprocesses them. It prints the seconds a clip of every tenth of the work, what it takes to run the
-same command again, to open the corpus and to draw the first batches of a training, and the memory
-that each of these processes held at most. The figures of a clip should not grow with the number.
+preprocesses them. It prints the processor's time a clip and the memory of every tenth of the work,
+what it takes to run the same command again, to begin a training and to draw its batches, and the
+memory that each of these processes held at most. No figure of a clip should grow with the number.
 """
 
 from __future__ import annotations
@@ -18,12 +18,14 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 
 import numpy as np
 
 PRESET = "speecht5-16k"
+RECIPE = "recorded/compare-nanoflow"
 SECONDS = 2.0
 RECORDINGS = 50  # that differ; file systems allow some thousands of links to each
 
@@ -45,44 +47,75 @@ def make_source(folder: Path, n_clips: int) -> None:
 
 
 def prepare(source: Path, out: Path) -> None:
-    """Preprocess the files in one process."""
+    """Preprocess the files in one process, and print its pace if it had anything to make."""
     from vocoder.data.speech.preprocess import preprocess
 
-    preprocess("wavs", source, out, preset=PRESET, n_jobs=1)
+    samples: list[tuple[float, float, float]] = []
+    ended = threading.Event()
+    watch = threading.Thread(target=sample, args=(out / "journal.jsonl", samples, ended))
+    watch.start()
+    try:
+        report = preprocess("wavs", source, out, preset=PRESET, n_jobs=1)
+    finally:
+        ended.set()
+        watch.join()
+    print(report)
+    if report.n_made:
+        tell_pace(samples, report.n_made)
+
+
+def sample(
+    journal: Path, samples: list[tuple[float, float, float]], ended: threading.Event
+) -> None:
+    """Note the bytes of the journal, the processor's seconds and the MiB held, ten times a second.
+
+    The wall clock would tell of whatever else a machine is doing.
+    """
+    pages = os.sysconf("SC_PAGE_SIZE") / 2**20
+    while not ended.wait(0.1):
+        size = journal.stat().st_size if journal.exists() else 0
+        memory = int(Path("/proc/self/statm").read_text().split()[1]) * pages
+        samples.append((size, time.process_time(), memory))
+
+
+def tell_pace(samples: list[tuple[float, float, float]], n_clips: int) -> None:
+    """Print the processor's time a clip, and the memory, of every tenth of the journal."""
+    size, seconds, memory = np.array(samples).T
+    growing = np.flatnonzero(np.diff(size)) + 1  # from the first line of a clip to the last
+    size, seconds, memory = size[growing], seconds[growing], memory[growing]
+    bounds = np.linspace(size[0], size.max(), 11)
+    each = np.diff(np.interp(bounds, size, seconds)) / (n_clips / 10) * 1000
+    held = np.interp(bounds[1:], size, memory)
+    print("ms of the processor a clip, by tenths: " + " ".join(f"{ms:.2f}" for ms in each))
+    print("MiB at the end of each tenth: " + " ".join(f"{mib:.0f}" for mib in held))
 
 
 def draw(out: Path) -> None:
-    """Open the corpus and draw batches as a training does; print the seconds of each."""
+    """Begin a training on the corpus, and one that goes on; print the seconds of each."""
     from vocoder.data.speech.corpus import Corpus
-    from vocoder.data.speech.crops import Crops
+    from vocoder.recipe import load_recipe
+    from vocoder.training.voice import VoiceTask
 
-    start = time.perf_counter()
-    corpus = Corpus.open(out)
-    print(f"open the corpus: {time.perf_counter() - start:.2f} s")
-    start = time.perf_counter()
-    crops = Crops(corpus, 16384, seed=0)
-    crops.batch(0, 8, 0, 1)
-    print(f"first batch: {time.perf_counter() - start:.2f} s")
-    start = time.perf_counter()
+    start = time.process_time()
+    Corpus.open(out)
+    print(f"read the manifest: {time.process_time() - start:.2f} s")
+    start = time.process_time()
+    task = VoiceTask(load_recipe(RECIPE), out)
+    task.batch(0, 0, 1)
+    print(f"from the folder to the first batch: {time.process_time() - start:.2f} s")
+    start = time.process_time()
+    task.batch(1_000_000, 0, 1)
+    print(f"the batch of step 1,000,000: {time.process_time() - start:.3f} s")
+    start = time.process_time()
     for step in range(1, 201):
-        crops.batch(step, 8, 0, 1)
-    print(f"a batch of 8 crops, of 200: {(time.perf_counter() - start) / 200 * 1000:.1f} ms")
+        task.batch(step, 0, 1)
+    per_batch = (time.process_time() - start) / 200 * 1000
+    print(f"a batch of {task.train.batch_size} crops, of 200: {per_batch:.1f} ms")
 
 
 def run(*arguments: str) -> None:
-    """Run a part of this program in a process of its own, and print its time and its memory."""
-    start = time.perf_counter()
+    """Run a part of this program in a process of its own."""
     subprocess.run([sys.executable, __file__, *arguments], check=True)
-    print(f"{arguments[0]}: {time.perf_counter() - start:.1f} s in all")
-
-
-def tell_pace(out: Path) -> None:
-    """Print how long the clips of each tenth of the journal took."""
-    times = [path.stat().st_mtime for path in sorted((out / "mels").iterdir())]
-    times.sort()
-    bounds = np.linspace(0, len(times) - 1, 11).astype(int)
-    each = np.diff(np.array(times)[bounds]) / np.diff(bounds) * 1000
-    print("ms a clip, by tenths of the work: " + " ".join(f"{ms:.2f}" for ms in each))
 
 
 def main() -> None:
@@ -96,14 +129,15 @@ def main() -> None:
         name, *places = arguments.part
         {"prepare": prepare, "draw": draw}[name](*map(Path, places))
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        print(f"{name}: {peak:.0f} MiB at most")
+        print(
+            f"{name}: {peak:.0f} MiB at most, {time.process_time():.1f} s of the processor in all"
+        )
         return
     work = arguments.work or Path(tempfile.mkdtemp())
     source, out = work / "source", work / "corpus"
     if not source.exists():
         make_source(source, arguments.clips)
     run("prepare", str(source), str(out))
-    tell_pace(out)
     run("prepare", str(source), str(out))
     size = (out / "manifest.json").stat().st_size
     n_clips = len(json.loads((out / "manifest.json").read_text())["utterances"])

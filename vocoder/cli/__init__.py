@@ -128,6 +128,7 @@ def commands(context: click.Context) -> None:
 
 for command in (  # in the order of work, in which `vocoder --help` lists them
     corpora.preprocess,
+    corpora.shard,
     models.train,
     judging.evaluate,
     judging.compare,

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from vocoder.cli.help import argument, command, option
-from vocoder.cli.options import FILES, PATH, refuse, seed_option
+from vocoder.cli.options import FILES, PATH, Size, refuse, seed_option
 from vocoder.registry import unknown_name
 
 RECORDINGS, PICTURES = "Recordings", "Pictures"
@@ -176,6 +176,30 @@ def preprocess(
     for file, reason in report.failures:
         click.echo(f"vocoder: left out {file}: {reason}", err=True)
     return 1 if report.failures else 0
+
+
+@command(example="vocoder shard data/mine --out data/mine-shards")
+@argument("corpus", "The corpus, a folder that `vocoder preprocess` made.", type=PATH)
+@option("--out", group=FILES, required=True, type=PATH, help="Write the new corpus to this folder.")
+@option(
+    "--size",
+    group=FILES,
+    type=Size(),
+    default="1GB",
+    show_default=True,
+    help="Let a file be at most this large, such as 512MB; a longer clip has one to itself.",
+)
+def shard(corpus: Path, out: Path, size: int) -> None:
+    """Copy a corpus of recordings into few large files.
+
+    They take the place of two or three files for each clip, and training on them is the same to the
+    bit. They are tar archives of .npy arrays, which WebDataset reads too, and may lie on several
+    disks, with links to them in OUT/shards.
+    """
+    from vocoder.data.speech.sharding import shard_corpus
+
+    manifest = shard_corpus(corpus, out, size).manifest
+    click.echo(f"{out}: {len(manifest.utterances)} clips; shards: {len(manifest.shards or ())}")
 
 
 @command("convert-mel", example="vocoder convert-mel mels/ -o converted/ --to nanoflow-db-22k")

@@ -37,13 +37,14 @@ def load_npy(path: Path) -> npt.NDArray[Any]:
     return array
 
 
-def npy_header(array: npt.NDArray[Any]) -> bytes:
+def npy_header(dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:
     """Return what precedes the bytes of a contiguous array in an .npy file.
 
     `numpy.save` would write both, but loses the reason on a full disk.
     """
     header = io.BytesIO()
-    np.lib.format.write_array_header_1_0(header, np.lib.format.header_data_from_array_1_0(array))
+    facts = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(header, facts)
     return header.getvalue()
 
 

@@ -177,8 +177,9 @@ def write_mel(path: str | os.PathLike[str], mel: torch.Tensor, preset: MelPreset
     # Into an open file: to a name in capitals, numpy would add its own suffix.
     with atomic_path(path) as temporary, open(temporary, "wb") as file:
         if suffix == ".npy":
-            file.write(npy_header(array.numpy()))
-            file.write(array.numpy().data)
+            values = array.numpy()
+            file.write(npy_header(values.dtype, values.shape))
+            file.write(values.data)
         elif suffix == ".npz":
             np.savez(file, mel=array.numpy(), preset=np.array(stated))
         else:

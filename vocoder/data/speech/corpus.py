@@ -7,6 +7,8 @@ A preprocessed corpus is a folder:
     mels/ID.npy        float32 (M, F) of exactly that audio; frame f starts at sample f·hop
     epochs/ID.npy      int32 (E,), if asked for: samples at which the vocal folds close, rising
 
+or has them all in shards (see `shards`), which the manifest then counts.
+
 With dither, the audio is float32 in the same scale: each sample is moved by less than half a step
 of 16 bits, so that rounding gives the 16 bits back.
 """
@@ -26,6 +28,7 @@ import numpy.typing as npt
 from vocoder.config import suggest
 from vocoder.data.speech.epochs import EpochSummary
 from vocoder.data.speech.reader import SPLITS, Split, is_safe_id
+from vocoder.data.speech.shards import Array, Shards
 from vocoder.errors import VocoderError
 from vocoder.files.arrays import load_npy
 from vocoder.mel.presets import MelPreset
@@ -58,6 +61,18 @@ class Manifest:
     given_mels: bool = False  # the mels are not those of the recordings
     dither: bool = False  # the audio has noise of half a step of 16 bits
     epochs: EpochSummary | None = None  # how they were found; None: the corpus has none
+    shards: tuple[int, ...] | None = None  # how many clips each holds; None: a file for each array
+
+    def arrays(self, utterance: Utterance) -> tuple[Array, ...]:
+        """Return what the arrays of a clip are, in the order of a shard."""
+        audio = np.dtype(np.float32 if self.dither else np.int16)
+        arrays = (
+            Array("audio", audio, (utterance.n_samples,)),
+            Array("mel", np.dtype(np.float32), (self.preset.n_mels, utterance.n_frames)),
+        )
+        if utterance.n_epochs is None:
+            return arrays
+        return (*arrays, Array("epochs", np.dtype(np.int32), (utterance.n_epochs,)))
 
     def to_json(self) -> str:
         """Return the text of the file, one line for each utterance."""
@@ -82,6 +97,7 @@ class Manifest:
             **({"given_mels": True} if self.given_mels else {}),
             **({"dither": True} if self.dither else {}),
             **({} if self.epochs is None else {"epochs": vars(self.epochs)}),
+            **({} if self.shards is None else {"shards": list(self.shards)}),
         }
         opening = json.dumps(head, ensure_ascii=False, indent=1).removesuffix("\n}")
         return opening + ',\n "utterances": [\n  ' + ",\n  ".join(lines) + "\n ]\n}\n"
@@ -134,7 +150,17 @@ class Manifest:
             given_mels=values.get("given_mels") is True,
             dither=values.get("dither") is True,
             epochs=epochs,
+            shards=_shards(values.get("shards"), len(utterances), where),
         )
+
+
+def _shards(values: Any, n_clips: int, where: str) -> tuple[int, ...] | None:
+    if values is None:
+        return None
+    whole = isinstance(values, list) and all(type(n) is int and n > 0 for n in values)
+    if not whole or sum(values) != n_clips:
+        raise VocoderError(f"{where}: shards must be how many of the {n_clips} clips each holds")
+    return tuple(values)
 
 
 def _field(values: dict[str, Any], key: str, kind: type, where: str) -> Any:
@@ -175,6 +201,8 @@ def _utterance(item: Any, preset: MelPreset, has_epochs: bool, where: str) -> Ut
             f"{preset.n_frames(n_samples)} with preset {preset.name}"
         )
     n_epochs = _field(item, "n_epochs", int, where) if has_epochs else None
+    if n_epochs is not None and n_epochs < 0:
+        raise VocoderError(f"{where}: n_epochs {n_epochs} is less than 0")
     return Utterance(identity, split, n_samples, n_frames, n_epochs)  # type: ignore[arg-type]
 
 
@@ -184,6 +212,11 @@ class Corpus:
     def __init__(self, folder: Path, manifest: Manifest) -> None:
         self.folder = folder
         self.manifest = manifest
+        self._shards: Shards | None = None
+        if manifest.shards is not None:
+            arrays = map(manifest.arrays, manifest.utterances)
+            self._shards = Shards(folder, manifest.shards, arrays)
+            self._numbers = {u.id: number for number, u in enumerate(manifest.utterances)}
 
     @classmethod
     def open(cls, folder: str | Path) -> Corpus:
@@ -234,8 +267,7 @@ class Corpus:
         Raises:
             VocoderError: the file is missing, damaged or of another length.
         """
-        dtype = np.float32 if self.manifest.dither else np.int16
-        return map_array(audio_path(self.folder, utterance.id), dtype, (utterance.n_samples,))
+        return self.array(utterance, "audio")
 
     def mel(self, utterance: Utterance) -> npt.NDArray[np.float32]:
         """Map the mel-spectrogram (M, F), float32.
@@ -243,8 +275,7 @@ class Corpus:
         Raises:
             VocoderError: the file is missing, damaged or of another shape.
         """
-        shape = (self.preset.n_mels, utterance.n_frames)
-        return map_array(mel_path(self.folder, utterance.id), np.float32, shape)
+        return self.array(utterance, "mel")
 
     def epochs(self, utterance: Utterance) -> npt.NDArray[np.int32]:
         """Map the samples (E,) at which the vocal folds close, rising; see `epochs.find_epochs`.
@@ -258,7 +289,23 @@ class Corpus:
                 f"{self.folder}: holds no epochs; preprocess the corpus again, with --epochs, into "
                 "another folder"
             )
-        return map_array(epochs_path(self.folder, utterance.id), np.int32, (utterance.n_epochs,))
+        return self.array(utterance, "epochs")
+
+    def array(self, utterance: Utterance, kind: str) -> npt.NDArray[Any]:
+        """Map an array of a clip.
+
+        Args:
+            utterance: The clip in question.
+            kind: One of "audio", "mel" and, of a corpus with epochs, "epochs".
+
+        Raises:
+            VocoderError: its file is missing or damaged.
+        """
+        arrays = self.manifest.arrays(utterance)
+        if self._shards is not None:
+            return self._shards.map(self._numbers[utterance.id], arrays, kind)
+        array = next(array for array in arrays if array.kind == kind)
+        return map_array(_PATHS[kind](self.folder, utterance.id), array.dtype, array.shape)
 
 
 def audio_path(folder: Path, identity: str) -> Path:
@@ -276,9 +323,12 @@ def epochs_path(folder: Path, identity: str) -> Path:
     return folder / "epochs" / f"{identity}.npy"
 
 
+_PATHS = {"audio": audio_path, "mel": mel_path, "epochs": epochs_path}
+
+
 def array_folders(folder: Path) -> tuple[Path, ...]:
     """Return the folders of a corpus that hold a file for each clip."""
-    return tuple(path(folder, "").parent for path in (audio_path, mel_path, epochs_path))
+    return tuple(path(folder, "").parent for path in _PATHS.values())
 
 
 def map_array(path: Path, dtype: Any, shape: Sequence[int]) -> npt.NDArray[Any]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -15,6 +17,16 @@ from vocoder.data.speech.corpus import Corpus, Utterance
 from vocoder.errors import VocoderError
 
 log = logging.getLogger("vocoder")
+
+
+# The crops of a batch lie in one epoch, or in two that follow; another order for each would take a
+# millisecond of 100,000 utterances.
+@lru_cache(maxsize=4)
+def _order(seed: int, epoch: int, n_utterances: int) -> npt.NDArray[np.int64]:
+    """Return the order of the utterances in an epoch, a permutation (n_utterances,)."""
+    order = np.random.default_rng((seed, 0, epoch)).permutation(n_utterances)
+    order.setflags(write=False)
+    return order
 
 
 @dataclass(frozen=True)
@@ -117,7 +129,7 @@ class Crops:
     def _crop(self, index: int) -> tuple[Tensor, Tensor]:
         """Return the audio of a crop with its history, and its conditioning."""
         epoch, position = divmod(index, len(self.utterances))
-        order = np.random.default_rng((self.seed, 0, epoch)).permutation(len(self.utterances))
+        order = _order(self.seed, epoch, len(self.utterances))
         utterance = self.utterances[order[position]]
         before, after = self.context
         start = before + int(

@@ -171,7 +171,7 @@ def _write_array(path: Path, array: npt.NDArray[Any]) -> None:
     array = np.ascontiguousarray(array)
     try:
         with naming(path), open(path, "wb") as file:
-            file.write(npy_header(array))
+            file.write(npy_header(array.dtype, array.shape))
             file.write(array.data)
     except OSError:
         with contextlib.suppress(OSError):

@@ -1,0 +1,60 @@
+"""From the folder of a preprocessed corpus to one whose arrays lie in shards."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from dataclasses import replace
+from itertools import accumulate, pairwise
+from pathlib import Path
+
+from vocoder.data.speech.corpus import MANIFEST, Corpus
+from vocoder.data.speech.shards import divide, shard_path, write_shard
+from vocoder.errors import VocoderError
+from vocoder.files.atomic import atomic_path
+
+SHARD_BYTES = 1 << 30
+
+
+def shard_corpus(folder: str | Path, out: str | Path, most_bytes: int = SHARD_BYTES) -> Corpus:
+    """Copy a preprocessed corpus into another folder, its arrays into shards.
+
+    A shard may then lie on any disk that the folder has a link to. Training on either is the same
+    to the bit.
+
+    Args:
+        folder: The corpus, which stays as it is.
+        out: The folder to make. What a run that was killed has left in it is written anew.
+        most_bytes: Bytes of a shard; a clip that is longer has one to itself.
+
+    Raises:
+        VocoderError: there is no such corpus, a file of it is damaged, or `out` holds something.
+        OSError: `out` cannot be written.
+    """
+    corpus, out = Corpus.open(folder), Path(out)
+    if most_bytes < 1:
+        raise VocoderError(f"size {most_bytes}: give at least one byte")
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        if foreign := sorted({entry.name for entry in os.scandir(out)} - {"shards"}):
+            raise VocoderError(f"{out}: holds {foreign[0]} already; give another folder")
+    utterances = corpus.manifest.utterances
+    arrays = [corpus.manifest.arrays(utterance) for utterance in utterances]
+    n_bytes = (sum(array.n_bytes_in_tar for array in own) for own in arrays)
+    sizes = tuple(divide(n_bytes, most_bytes))
+    try:
+        shard_path(out, 0).parent.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise VocoderError(f"{out}: not a folder; give another one") from None
+    for shard, (first, last) in enumerate(pairwise(accumulate(sizes, initial=0))):
+        with atomic_path(shard_path(out, shard)) as temporary:
+            write_shard(
+                temporary,
+                ((number, arrays[number]) for number in range(first, last)),
+                lambda number, kind: corpus.array(utterances[number], kind),
+            )
+    if hasattr(os, "sync"):
+        os.sync()  # the arrays are to be on the disk before the file that vouches for them
+    manifest = replace(corpus.manifest, shards=sizes)
+    with atomic_path(out / MANIFEST) as temporary:
+        temporary.write_bytes(manifest.to_json().encode("utf-8", "surrogateescape"))
+    return Corpus(out, manifest)
