@@ -8,6 +8,7 @@ import shutil
 import socket
 import subprocess
 import sys
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from vocoder.training.trainer import Trainer
 MACHINE = Path(__file__).with_name("machine.py")
 
 
-def variables(machine: int, port: int) -> dict[str, str]:
+def variables(machine: int) -> dict[str, str]:
     """Return what torchrun gives the only process of one of two machines."""
     return os.environ | {
         "RANK": str(machine),
@@ -30,15 +31,16 @@ def variables(machine: int, port: int) -> dict[str, str]:
         "WORLD_SIZE": "2",
         "LOCAL_WORLD_SIZE": "1",
         "MASTER_ADDR": "localhost",
-        "MASTER_PORT": str(port),
         "OMP_NUM_THREADS": "1",
     }
 
 
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("localhost", 0))
-        return int(listener.getsockname()[1])
+def free_ports(n: int) -> list[str]:
+    with ExitStack() as stack:
+        listeners = [stack.enter_context(socket.socket()) for _ in range(n)]
+        for listener in listeners:
+            listener.bind(("localhost", 0))
+        return [str(listener.getsockname()[1]) for listener in listeners]
 
 
 @pytest.mark.slow
@@ -50,12 +52,12 @@ def test_two_machines_train_as_one_process(tmp_path: Path) -> None:
     other = make_corpus(tmp_path / "other", n_clips=4)
     file = tmp_path / "tiny.yaml"
     file.write_text(json.dumps(recipe.to_dict()), encoding="utf-8")  # JSON is YAML
-    port = free_port()
+    ports = free_ports(4)
     machines = [
         subprocess.Popen(
-            [sys.executable, str(MACHINE), str(file), str(corpus), str(other), name],
+            [sys.executable, str(MACHINE), str(file), str(corpus), str(other), name, *ports],
             cwd=tmp_path,
-            env=variables(number, port),
+            env=variables(number),
             stdout=subprocess.PIPE,
             text=True,
         )
