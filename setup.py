@@ -103,5 +103,5 @@ setup(
         "docs": DOCS,
         "dev": DEV,
     },
-    entry_points={"console_scripts": ["vocoder = vocoder.cli:main"]},
+    entry_points={"console_scripts": ["vocoder = vocoder.__main__:main"]},
 )
