@@ -16,8 +16,9 @@ from voices import save_tiny_voice
 from vocoder.benchmark import measuring
 from vocoder.benchmark.families.row_flow import flop_per_sample
 from vocoder.benchmark.run import DEFAULT_RECIPE, benchmark, format_table
-from vocoder.benchmark.voices import BF16, CHECKPOINTED
+from vocoder.benchmark.voices import CHECKPOINTED, OURS_BF16, REFERENCE_BF16
 from vocoder.errors import VocoderError
+from vocoder.models.families.flow import FlowModel
 from vocoder.models.nanoflow import NanoFlow, NanoFlowConfig
 from vocoder.models.waveflow import WaveFlow, WaveFlowConfig
 from vocoder.recipe import load_recipe
@@ -41,7 +42,11 @@ def test_arithmetic_is_counted_as_published() -> None:
     assert flop_per_sample(passthrough) == (11_796_480 + 64 * ends) * 15 / 16
 
 
-def test_every_path_is_measured(tmp_path: Path) -> None:
+@pytest.mark.parametrize("gains", [False, True])
+def test_every_path_is_measured(
+    gains: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(FlowModel, "gains_from_bf16", lambda *_: gains)
     result = benchmark(save_tiny_voice(tmp_path / "voice"), device="cpu", budget=10.0, **QUICK)
     lines = json.loads(json.dumps(result))["lines"]
     by_work: dict[str, dict[str, dict[str, Any]]] = {}
@@ -55,9 +60,12 @@ def test_every_path_is_measured(tmp_path: Path) -> None:
     assert len(layer) == 4  # two dilations, with and without gradients
     assert list(synthesis) == ["synthesis, 1 x 0.05 s", "synthesis, 2 x 0.05 s"]
     assert all(list(paths) == ["ours", "reference"] for paths in layer.values())
-    assert all({BF16, CHECKPOINTED} < set(paths) for paths in training.values())
+    plain, narrow = {"ours", "reference"}, {OURS_BF16, REFERENCE_BF16}
+    for paths in training.values():
+        assert set(paths) == {*plain, CHECKPOINTED, *(narrow if gains else ())}
     for paths in synthesis.values():
-        assert {"ours", "reference", "published", "griffin-lim"} == set(paths)
+        spoken = {*plain, "published", "griffin-lim"}
+        assert set(paths) == spoken | ({OURS_BF16} if gains else set())
     for paths in by_work.values():
         reference = paths["reference"]
         assert reference["speedup"] == 1

@@ -20,6 +20,7 @@ from helpers import make_corpus, save_images, tiny_image_recipe, tiny_recipe
 from vocoder import checkpoint
 from vocoder.data.images.batches import ImageBatches
 from vocoder.errors import VocoderError
+from vocoder.models.families import flow
 from vocoder.models.glow import Glow
 from vocoder.recipe import ImageTraining, Recipe, load_recipe
 from vocoder.registry import find_model
@@ -160,7 +161,7 @@ def test_precision_on_a_cpu(data: Path, tmp_path: Path, precision: str) -> None:
 def test_automatic_precision_on_a_cpu(
     recipe: str, amx: bool, resolved: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(optim, "multiplies_bf16", lambda: amx)
+    monkeypatch.setattr(flow, "multiplies_bf16", lambda: amx)
     wanted = load_recipe(recipe)
     assert wanted.train.precision == "auto"
     with torch.device("meta"):

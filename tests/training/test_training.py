@@ -21,6 +21,7 @@ from vocoder.data.speech.corpus import Corpus
 from vocoder.data.speech.crops import Crops
 from vocoder.errors import VocoderError
 from vocoder.judging.likelihood import clip_log_prob, log_likelihood
+from vocoder.models.families import flow
 from vocoder.models.nanoflow import NanoFlow, NanoFlowConfig
 from vocoder.recipe import Recipe, TrainConfig, load_recipe
 from vocoder.registry import find_model
@@ -213,7 +214,7 @@ def test_precision_on_a_cpu(data: Path, tmp_path: Path, precision: str) -> None:
 def test_automatic_precision_on_a_cpu(
     channels: int, amx: bool, resolved: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(optim, "multiplies_bf16", lambda: amx)
+    monkeypatch.setattr(flow, "multiplies_bf16", lambda: amx)
     model = NanoFlow(NanoFlowConfig(channels=channels, n_layers=1, n_flows=1, flow_embedding=2))
     assert optim.precision("auto", torch.device("cpu"), model) == resolved
     assert optim.precision("float32", torch.device("cpu"), model) == "float32"
@@ -223,7 +224,7 @@ def test_automatic_precision_on_a_cpu(
 def test_automatic_precision_is_that_of_the_flow_behind_a_filter(
     recipe: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(optim, "multiplies_bf16", lambda: True)
+    monkeypatch.setattr(flow, "multiplies_bf16", lambda: True)
     wanted = load_recipe(recipe)
     model = find_model(wanted.model)[0](wanted.config)
     assert optim.precision("auto", torch.device("cpu"), model) == "bf16"
@@ -233,7 +234,7 @@ def test_a_run_that_goes_on_in_another_precision_says_so(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for amx, steps in ((False, 2), (True, 4), (True, 6)):
-        monkeypatch.setattr(optim, "multiplies_bf16", lambda amx=amx: amx)
+        monkeypatch.setattr(flow, "multiplies_bf16", lambda amx=amx: amx)
         settings = tiny_recipe(steps=steps).to_dict()
         settings["model"] |= {"channels": 32}
         Trainer(Recipe.from_dict(settings, "test"), data, tmp_path / "run", resume=True).fit()

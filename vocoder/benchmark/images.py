@@ -13,7 +13,6 @@ from torch import nn
 from vocoder.benchmark.measuring import OURS, REFERENCE, Work
 from vocoder.benchmark.published import PublishedChannelPrior
 from vocoder.data.images.description import shape_text
-from vocoder.device import multiplies_bf16
 from vocoder.models.families.image_flow import ImageFlow
 from vocoder.nets.channel_prior import ChannelPrior
 
@@ -51,7 +50,7 @@ def _training(model: ImageFlow, device: torch.device, batch_sizes: Sequence[int]
     for n_images in sorted(batch_sizes):
         x = torch.rand(n_images, *model.image_shape, device=device) - 0.5
         settings = {REFERENCE: (False, False), CHECKPOINTED: (True, False)}
-        if device.type == "cuda" or (model.gains_from_bf16_on_cpu and multiplies_bf16()):
+        if model.gains_from_bf16(device):
             settings |= {BF16: (False, True), f"{BF16}, {CHECKPOINTED}": (True, True)}
         paths: dict[str, Callable[[], object]] = {
             name: partial(step, x, *setting) for name, setting in settings.items()

@@ -18,7 +18,8 @@ from vocoder.voice.flow import FlowVocoder
 from vocoder.voice.griffin_lim import GriffinLimVocoder
 
 PUBLISHED, GRIFFIN_LIM = "published", "griffin-lim"
-BF16, CHECKPOINTED = "reference, bf16 autocast", "ours, checkpointed"
+CHECKPOINTED = "ours, checkpointed"
+OURS_BF16, REFERENCE_BF16 = "ours, bfloat16", "reference, bfloat16"
 
 
 class Family:
@@ -69,11 +70,10 @@ def _training(
     """Yield a training step, a small one first to learn how long the paths take."""
     model = model.to(device).requires_grad_().train()
     optimizer = torch.optim.Adam(model.parameters(), lr=0.0)  # the weights stay as they are
-    precision = torch.bfloat16
 
     def step(audio: Tensor, mel: Tensor, backend: str, autocast: bool, checkpointing: bool) -> None:
         model.checkpointing = checkpointing
-        narrow = torch.autocast(device.type, precision) if autocast else nullcontext()
+        narrow = torch.autocast(device.type, torch.bfloat16) if autocast else nullcontext()
         with kernels.use(backend):
             with narrow:
                 loss = -model.log_prob(audio, model.condition(mel)).mean() / audio.shape[1]
@@ -84,7 +84,8 @@ def _training(
         model.checkpointing = False
 
     flop_per_sample = family.flop_per_sample(model)
-    cuda = device.type == "cuda"
+    cuda = device.type == "cuda"  # where a training step is in bfloat16 anyway
+    bf16 = {OURS_BF16: ("auto", True, False), REFERENCE_BF16: ("reference", True, False)}
     small = (1, min(crops[1], 64 * model.config.granule))
     for n_crops, n_samples in dict.fromkeys((small, crops)):
         n_samples -= n_samples % model.config.granule
@@ -96,7 +97,7 @@ def _training(
                 OURS: ("auto", cuda, False),
                 REFERENCE: ("reference", cuda, False),
                 CHECKPOINTED: ("auto", cuda, True),
-                **({} if cuda else {BF16: ("auto", True, False)}),
+                **(bf16 if not cuda and model.gains_from_bf16(device) else {}),
             }.items()
         }
         n = n_crops * n_samples
@@ -115,6 +116,7 @@ def _synthesis(
 ) -> Iterator[Work]:
     """Yield every duration in every batch size, the least work first."""
     ours = FlowVocoder(model, preset, device=device, backend="auto")
+    narrow = FlowVocoder(model, preset, device=device, dtype="bfloat16")
     reference = FlowVocoder(model, preset, device=device, backend="reference")
     griffin_lim = GriffinLimVocoder(preset, device=device)
     flop_per_sample = family.flop_per_sample(model)
@@ -129,6 +131,8 @@ def _synthesis(
             REFERENCE: partial(reference.synthesize, mel, seed=0),
             GRIFFIN_LIM: partial(griffin_lim.synthesize, mel, seed=0),
         }
+        if device.type == "cpu" and model.gains_from_bf16(device):
+            paths[OURS_BF16] = partial(narrow.synthesize, mel, seed=0)
         if published is not None:
             paths[PUBLISHED] = partial(published, z, mel)
         flop = n_samples * flop_per_sample if flop_per_sample else None

@@ -8,7 +8,6 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from vocoder.device import multiplies_bf16
 from vocoder.errors import VocoderError
 from vocoder.models.families.flow import FlowModel
 from vocoder.recipe import TrainConfig
@@ -57,8 +56,7 @@ def precision(name: str, device: torch.device, model: FlowModel) -> str:
     """Return in what the convolutions are computed; all else is in float32.
 
     Args:
-        name: "float32", "bf16", "fp16", or "auto": bf16 on a GPU that computes in it and, for a
-            model that gains from it there, on a CPU that does; else float32.
+        name: "float32", "bf16", "fp16", or "auto": bf16 where the model gains from it.
         device: Device on which the model is trained.
         model: The model that is trained.
 
@@ -69,11 +67,7 @@ def precision(name: str, device: torch.device, model: FlowModel) -> str:
         VocoderError: fp16 on a CPU.
     """
     if name == "auto":
-        if device.type == "cuda":
-            bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
-        else:
-            bf16 = device.type == "cpu" and model.gains_from_bf16_on_cpu and multiplies_bf16()
-        return "bf16" if bf16 else "float32"
+        return "bf16" if model.gains_from_bf16(device) else "float32"
     if name == "fp16" and device.type == "cpu":
         raise VocoderError("train.precision: fp16 needs a GPU; use float32 or bf16")
     return name

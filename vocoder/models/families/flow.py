@@ -6,9 +6,11 @@ import math
 from abc import ABC
 from typing import Any, TypeVar
 
+import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from vocoder.device import multiplies_bf16
 from vocoder.flows.linear import initialise
 from vocoder.models.families.empty import without_memory
 
@@ -35,6 +37,12 @@ class FlowModel(nn.Module, ABC):
     def gains_from_bf16_on_cpu(self) -> bool:
         """Whether training in bfloat16 is faster on a CPU too, where that multiplies in it."""
         return False
+
+    def gains_from_bf16(self, device: torch.device) -> bool:
+        """Tell whether bfloat16 is faster on a device: on a GPU, or a CPU, that computes in it."""
+        if device.type == "cuda":
+            return torch.cuda.is_bf16_supported(including_emulation=False)
+        return device.type == "cpu" and self.gains_from_bf16_on_cpu and multiplies_bf16()
 
     def initialise(self, *batch: Tensor | int) -> None:
         """Let the layers that start from data do so from what `forward` takes; most have none."""
