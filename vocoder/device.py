@@ -13,6 +13,7 @@ from vocoder.errors import VocoderError
 # What torch says in a plain RuntimeError where the memory of a CPU does not suffice, or where a
 # size does not even fit into 64 bits.
 _NO_MEMORY = ("can't allocate memory", "not enough memory", "Storage size calculation overflowed")
+AUTO = "auto"
 _DTYPES = {
     "float32": torch.float32,
     "float64": torch.float64,
@@ -45,13 +46,13 @@ def as_float64(x: torch.Tensor) -> torch.Tensor:
 
 
 def resolve_dtype(dtype: str | torch.dtype | None) -> torch.dtype:
-    """Return the floating-point type of that name; None is float32."""
-    if dtype is None:
+    """Return the floating-point type of that name; None and "auto" are float32."""
+    if dtype is None or dtype == AUTO:
         return torch.float32
     name = str(dtype).removeprefix("torch.")
     if name not in _DTYPES:
-        known = ", ".join(_DTYPES)
-        raise VocoderError(f"dtype {name!r}: not one of {known}{suggest(name, _DTYPES)}")
+        known = (*_DTYPES, AUTO)
+        raise VocoderError(f"dtype {name!r}: not one of {', '.join(known)}{suggest(name, known)}")
     return _DTYPES[name]
 
 

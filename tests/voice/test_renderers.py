@@ -23,10 +23,12 @@ from vocoder.kernels.dispatch import ENVIRONMENT_VARIABLE, BackendError
 from vocoder.kernels.invert_flow.cpu import CpuInverter
 from vocoder.kernels.invert_flow.cpu_plan import plan_inversion
 from vocoder.kernels.invert_flow.cpu_tiles import Tiles
+from vocoder.models.families.flow import FlowModel
 from vocoder.voice.flow import FlowVocoder
-from vocoder.voice.renderer import make_renderer
+from vocoder.voice.renderer import make_fastest_renderer, make_renderer
 
 MODELS = voice_models()
+CAUSAL = next(name for name, model in MODELS.items() if model.causal)
 SIZES = CpuInverter(MODELS["nanoflow"].fold().pack_flows()).sizes
 
 
@@ -52,13 +54,37 @@ def test_bfloat16_on_a_cpu_is_fast_where_it_is_asked_for() -> None:
     assert FlowVocoder(MODELS["nanoflow"], TACOTRON2, device="cpu").dtype == torch.float32
 
 
-@pytest.mark.parametrize(("model", "dtype"), [("nanoflow", "float16"), ("causal", "bfloat16")])
+@pytest.mark.parametrize("gains", [True, False])
+@pytest.mark.parametrize("kind", MODELS)
+def test_the_fastest_type_is_bfloat16_where_a_fast_renderer_gains_from_it(
+    kind: str, gains: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(FlowModel, "gains_from_bf16", lambda *_: gains)
+    narrow, own, auto = (
+        FlowVocoder(MODELS[kind], TACOTRON2, device="cpu", dtype=dtype)
+        for dtype in ("bfloat16", None, "auto")
+    )
+    expected = narrow if gains and narrow.renderer.backend != "reference" else own
+    for voice in (auto, auto.to("cpu"), copy.deepcopy(auto)):
+        assert (voice.dtype, voice.renderer.backend) == (expected.dtype, expected.renderer.backend)
+
+
+def test_the_fastest_type_keeps_to_a_budget_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(FlowModel, "gains_from_bf16", lambda *_: True)
+    for model, dtype in (("nanoflow", torch.bfloat16), (CAUSAL, torch.float32)):
+        voice = FlowVocoder(MODELS[model], TACOTRON2, device="cpu", dtype="auto", memory=2**30)
+        assert (voice.dtype, voice.renderer.backend) == (dtype, "cpu")
+    spline = tiny_models()["nanoflow-spline"].float().fold()
+    with pytest.raises(VocoderError, match="keeps to no budget"):
+        make_fastest_renderer(spline, memory=2**30)
+
+
+@pytest.mark.parametrize(("model", "dtype"), [("nanoflow", "float16"), (CAUSAL, "bfloat16")])
 def test_other_sixteen_bits_on_a_cpu_go_the_plain_way(model: str, dtype: str) -> None:
-    name = next(n for n, m in MODELS.items() if m.causal) if model == "causal" else model
-    voice = FlowVocoder(MODELS[name], TACOTRON2, device="cpu", dtype=dtype)
+    voice = FlowVocoder(MODELS[model], TACOTRON2, device="cpu", dtype=dtype)
     assert voice.renderer.backend == "reference"
     with pytest.raises(BackendError, match=dtype):
-        FlowVocoder(MODELS[name], TACOTRON2, device="cpu", dtype=dtype, backend="cpu")
+        FlowVocoder(MODELS[model], TACOTRON2, device="cpu", dtype=dtype, backend="cpu")
 
 
 def test_a_backend_is_asked_for_by_argument_block_or_environment(

@@ -172,7 +172,8 @@ def _origin(preset: str | None, mel_stats: Path | None, mel_scale: Scale | None)
 @option(
     "--dtype",
     group=COMPUTING,
-    help="Compute in this type, such as float64; by default in the backend's own.",
+    help="Compute in this type, such as float64, or in the fastest, which is auto; by default in "
+    "the backend's own.",
 )
 @option(
     "--memory",

@@ -9,14 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vocoder.device import check_dtype, resolve_device
+from vocoder.device import AUTO, check_dtype, resolve_device
 from vocoder.errors import VocoderError
 from vocoder.mel.presets import MelPreset
 from vocoder.models.families.voice import PitchedVoice, VoiceModel
 from vocoder.voice.noise import fill_with_noise
 from vocoder.voice.pitch import with_pitch
 from vocoder.voice.refined_stream import RefinedStream
-from vocoder.voice.renderer import make_renderer
+from vocoder.voice.renderer import make_fastest_renderer, make_renderer
 from vocoder.voice.repitched_stream import RepitchedFrames, RepitchedStream
 from vocoder.voice.streaming import BlockStream, plan_stream, streaming_of
 from vocoder.voice.vocoder import Vocoder
@@ -56,7 +56,8 @@ class FlowVocoder(Vocoder):
         except ValueError as error:
             raise VocoderError(f"{name}: the model {error}; the file is damaged") from None
         self.model = model.fold().to(self.device)
-        self._wanted = (None if dtype is None else self.dtype, backend, memory)
+        self._in_fastest_type = dtype == AUTO
+        self._wanted = (None if dtype in (None, AUTO) else self.dtype, backend, memory)
         self._make_renderer()
 
     def to(self, device: str | torch.device) -> FlowVocoder:
@@ -79,7 +80,10 @@ class FlowVocoder(Vocoder):
         self._make_renderer()
 
     def _make_renderer(self) -> None:
-        self.renderer = make_renderer(self.model, *self._wanted)
+        if self._in_fastest_type:
+            self.renderer = make_fastest_renderer(self.model, *self._wanted[1:])
+        else:
+            self.renderer = make_renderer(self.model, *self._wanted)
         self.dtype = self.renderer.dtype
 
     def _render(

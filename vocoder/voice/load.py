@@ -36,7 +36,9 @@ def load(
             voice that of its training; None is that, or "tacotron2-22k".
         device: "cpu", "cuda", "cuda:1", …; None is a GPU where there is one.
         dtype: "float32", "float64", "bfloat16" or "float16"; None is the backend's own: float16
-            operands with float32 sums for "triton", float32 for all others.
+            operands with float32 sums for "triton", float32 for all others. "auto" is bfloat16 on
+            a CPU that multiplies in it several times as fast, for voices that it makes faster, and
+            else the backend's own.
         backend: "reference", "cpu", "triton" or "auto"; None is what `kernels.use` or the variable
             VOCODER_BACKEND asks for, and else "auto", the fastest that can run.
         memory: Bytes that a synthesis on the CPU plans with, beside the voice, its mels and audio;

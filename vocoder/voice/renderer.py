@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
+from contextlib import suppress
 from typing import Protocol
 
 import torch
@@ -116,6 +117,29 @@ def make_renderer(
     name = type(model).__qualname__
     reason = f"nothing but the inverse of the model is registered for exactly the class {name}"
     return make_only_reference(model, dtype, wanted, memory, reason)
+
+
+def make_fastest_renderer(
+    model: VoiceModel, backend: str | None = None, memory: int | None = None
+) -> Renderer:
+    """Return the fastest renderer in whichever type, which on some CPUs is bfloat16.
+
+    Args:
+        model: The folded model, in float32, on its device.
+        backend: As `make_renderer` takes it.
+        memory: As `make_renderer` takes it.
+
+    Raises:
+        VocoderError: as `make_renderer` does.
+        BackendError: as `make_renderer` does.
+    """
+    device = next(model.parameters()).device
+    if device.type == "cpu" and model.gains_from_bf16(device):
+        with suppress(VocoderError):  # what cannot be kept to in bfloat16 may be in float32
+            renderer = make_renderer(model, torch.bfloat16, backend, memory)
+            if renderer.backend != REFERENCE:
+                return renderer
+    return make_renderer(model, None, backend, memory)
 
 
 def make_only_reference(
