@@ -1,10 +1,11 @@
-"""Measure what the pictures of docs/engine.md show: where a synthesis's time goes, and its memory.
+"""Measure what docs/engine.md shows: where a synthesis's time goes, its memory, and its pace.
 
     python egs/engine/measure.py profile        # 2 s of the published NanoFlow, both inverses
     python egs/engine/measure.py memory         # a tiny voice, 10 s to 10 min, under 64 MB
     python egs/engine/measure.py training       # 100 steps, ours beside the plain layers
+    python egs/engine/measure.py voices         # what ships, as fast as it speaks by default
 
-Each writes JSON beside this file; `draw.py` makes the pictures of it.
+Each writes JSON beside this file; `draw.py` makes the pictures of the first two.
 """
 
 from __future__ import annotations
@@ -16,17 +17,20 @@ import platform
 from collections.abc import Callable
 from pathlib import Path
 
+import librosa
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from vocoder import kernels
+from vocoder import MelSpectrogram, kernels, load
 from vocoder.benchmark import measuring
 from vocoder.benchmark.published import PublishedInverse
 from vocoder.mel.presets import get_preset
 from vocoder.models.nanoflow import NanoFlow, NanoFlowConfig
+from vocoder.voice.catalogue import Catalogue
 from vocoder.voice.flow import FlowVocoder
 
 HERE = Path(__file__).parent
+SPEECH = HERE.parent / "quickstart" / "corpus" / "wavs" / "ES000001.flac"
 PRESET = get_preset("tacotron2-22k")
 CPU = torch.device("cpu")
 
@@ -116,7 +120,53 @@ def measure_training() -> dict[str, object]:
     return {"losses": losses, "worst": worst}
 
 
-MEASURES = {"profile": measure_profile, "memory": measure_memory, "training": measure_training}
+def measure_voices() -> dict[str, object]:
+    """Return how many times faster than real time the shipped voices speak, and how soon."""
+    lines = []
+    for name in Catalogue.read().voices:
+        preset = load(name, device="cpu").preset
+        voices = {
+            f"Griffin-Lim, {preset.name}": load("griffin-lim", preset=preset, device="cpu"),
+            f"{name}, float32": load(name, device="cpu"),
+            f"{name}, auto": load(name, device="cpu", dtype="auto"),
+        }
+        audio, _ = librosa.load(SPEECH, sr=preset.sample_rate)
+        spoken = MelSpectrogram(preset)(torch.from_numpy(audio))
+        paces: dict[str, dict[str, object]] = {key: {"voice": key} for key in voices}
+        for n_items, seconds in ((1, 1), (16, 1), (1, 10), (16, 10)):
+            n_frames = round(seconds * preset.sample_rate / preset.hop_length)
+            mel = spoken.repeat(1, -(-n_frames // spoken.shape[1]))[:, :n_frames]
+            mels = mel.expand(n_items, -1, -1)
+            work = {
+                key: lambda voice=voice, mels=mels: voice.synthesize(mels, seed=0)
+                for key, voice in voices.items()
+            }
+            for key, taken in measuring.compare(work, CPU, budget=15.0).items():
+                paces[key][f"{n_items} x {seconds} s"] = n_items * seconds / taken.seconds
+        whole = spoken.repeat(1, 4)
+        streams = {key: voice for key, voice in voices.items() if voice.name != "griffin-lim"}
+        first = {
+            key: lambda voice=voice, mel=whole: next(iter(voice.stream([mel], seed=0)))
+            for key, voice in streams.items()
+        }
+        for key, taken in measuring.compare(first, CPU, budget=5.0).items():
+            frames = streams[key].stream([whole]).latency_frames
+            paces[key]["waits for, s"] = frames * preset.hop_length / preset.sample_rate
+            paces[key]["then computes for, s"] = taken.seconds
+        lines += paces.values()
+    heads = list(lines[-1])  # Griffin-Lim, which cannot stream, has fewer
+    print("| " + " | ".join(heads) + " |\n" + "|---" * len(heads) + "|")
+    for name, *figures in (line.values() for line in lines):
+        print(f"| {name} | " + " | ".join(f"{figure:.3g}" for figure in figures) + " |")
+    return {"device": measuring.device_name(CPU), "torch": torch.__version__, "lines": lines}
+
+
+MEASURES = {
+    "profile": measure_profile,
+    "memory": measure_memory,
+    "training": measure_training,
+    "voices": measure_voices,
+}
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
