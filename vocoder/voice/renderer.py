@@ -126,12 +126,12 @@ def make_fastest_renderer(
 
     Args:
         model: The folded model, in float32, on its device.
-        backend: As `make_renderer` takes it.
-        memory: As `make_renderer` takes it.
+        backend: The name of the backend that was asked for, as `make_renderer` takes it.
+        memory: The CPU's budget in bytes; None is 2 GiB.
 
     Raises:
-        VocoderError: as `make_renderer` does.
-        BackendError: as `make_renderer` does.
+        VocoderError: there is no backend of that name, or a budget for one that keeps to none.
+        BackendError: the backend that was asked for cannot run.
     """
     device = next(model.parameters()).device
     if device.type == "cpu" and model.gains_from_bf16(device):
