@@ -42,7 +42,7 @@ class Adapter(nn.Module):
         voice: Vocoder,
         preset: MelPreset | str,
         *,
-        temperature: float = 1.0,
+        temperature: float | None = None,
         seed: int | None = None,
         pitch: float = 1.0,
     ) -> None:

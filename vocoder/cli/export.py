@@ -43,7 +43,7 @@ GRAPH = "Graph"
 def export(
     voice: str,
     out: Path,
-    temperature: float,
+    temperature: float | None,
     precision: Literal["fp32", "fp16"],
     explicit_noise: bool,
     seed: int | None,

@@ -52,7 +52,7 @@ def export_onnx(
     voice: Vocoder,
     path: str | os.PathLike[str],
     *,
-    temperature: float = 1.0,
+    temperature: float | None = None,
     precision: Precision = "fp32",
     explicit_noise: bool = False,
     seed: int | None = None,
@@ -66,7 +66,7 @@ def export_onnx(
     Args:
         voice: A trained flow with the affine transform, of a class that has a graph.
         path: The `.onnx` file to write.
-        temperature: Standard deviation of the noise, fixed in the file.
+        temperature: Standard deviation of the noise, fixed in the file; None is the voice's own.
         precision: "fp16" stores half the bytes and computes the layers in float16; the noise, the
             affine transform and the sums over layers stay float32.
         explicit_noise: Whether to take standard normal `noise` (N, T · hop) as a second input,
@@ -89,6 +89,7 @@ def export_onnx(
     if path.suffix != ".onnx":
         raise VocoderError(f"{path}: give a name that ends in .onnx")
     check_settings(temperature)
+    temperature = voice.default_temperature if temperature is None else temperature
     _check_seed(seed, explicit_noise)
     if check_refine(refine):
         raise VocoderError(

@@ -43,7 +43,7 @@ def synthesize_files(
     outputs: Sequence[Path | BinaryIO],
     *,
     origin: MelOrigin = UNSTATED,
-    temperature: float = 1.0,
+    temperature: float | None = None,
     seed: int | None = None,
     batch_size: int = 1,
     refine: int | None = None,

@@ -52,7 +52,7 @@ class Service:
 
     voice: Vocoder
     origin: MelOrigin = UNSTATED
-    temperature: float = 1.0
+    temperature: float | None = None
     seed: int | None = None
     refine: int | None = None
     pitch: float = 1.0

@@ -40,10 +40,12 @@ class Vocoder(ABC):
         dtype: Type that it computes in; audio is float32 all the same.
         default_refine: How many mel-consistency steps it takes where nothing else is asked for.
         default_stream_refine: The same in a stream, which lags behind by what each reaches ahead.
+        default_temperature: Standard deviation of the noise where nothing else is asked for.
     """
 
     default_refine = 0
     default_stream_refine = 0
+    default_temperature = 1.0
 
     def __init__(
         self,
@@ -101,7 +103,7 @@ class Vocoder(ABC):
         mel: Sound,
         lengths: Lengths | None = None,
         *,
-        temperature: float = 1.0,
+        temperature: float | None = None,
         seed: int | None = None,
         refine: int | None = None,
         pitch: float = 1.0,
@@ -117,7 +119,8 @@ class Vocoder(ABC):
             lengths: Frames (B,) of each item of a padded batch; whatever the padding holds, the
                 audio beyond an item's end is zero. None takes all frames.
             temperature: Standard deviation of the noise; 0 gives the mode of the latent, and less
-                than 1 is usually cleaner. Griffin-Lim draws none and ignores it.
+                than 1 is usually cleaner. None is `default_temperature`. Griffin-Lim draws no noise
+                and ignores it.
             seed: Seed of the noise, which gives the same audio again; None draws fresh noise for
                 every item.
             refine: Mel-consistency steps: how many times the difference between the mel of the
@@ -140,6 +143,7 @@ class Vocoder(ABC):
         batch = as_tensor(mel)
         self._check_mel(batch)
         seed = check_settings(temperature, seed)
+        temperature = self.default_temperature if temperature is None else temperature
         steps = self.default_refine if refine is None else check_refine(refine)
         factor = check_pitch(pitch)
         wanted = None if f0 is None else check_f0(f0, (*mel.shape[:-2], mel.shape[-1]))
@@ -190,7 +194,7 @@ class Vocoder(ABC):
         self,
         mel_chunks: Iterable[Tensor] | Iterable[Array],
         *,
-        temperature: float = 1.0,
+        temperature: float | None = None,
         seed: int | None = None,
         refine: int | None = None,
         pitch: float = 1.0,
@@ -228,6 +232,7 @@ class Vocoder(ABC):
                 before it has been spoken then, and the line names the frame.
         """
         seed = check_settings(temperature, seed)
+        temperature = self.default_temperature if temperature is None else temperature
         seed = secrets.randbits(63) if seed is None else seed
         steps = self.default_stream_refine if refine is None else check_refine(refine)
         if (factor := check_pitch(pitch)) != 1:
@@ -314,7 +319,7 @@ class Vocoder(ABC):
         self,
         audio: Sound,
         *,
-        temperature: float = 1.0,
+        temperature: float | None = None,
         seed: int | None = None,
         refine: int | None = None,
         pitch: float = 1.0,
@@ -393,8 +398,8 @@ class Vocoder(ABC):
             )
 
 
-def check_settings(temperature: float, seed: int | None = None) -> int | None:
+def check_settings(temperature: float | None, seed: int | None = None) -> int | None:
     """Return the seed, or raise a `VocoderError` for what `Vocoder.synthesize` refuses."""
-    if not 0 <= temperature < float("inf"):
+    if temperature is not None and not 0 <= temperature < float("inf"):
         raise VocoderError(f"temperature {temperature:g}: must be 0 or more; 1 is as trained")
     return None if seed is None else check_seed(seed)
