@@ -16,13 +16,14 @@ import pytest
 
 EGS = Path(__file__).parents[2] / "egs" / "fashion"
 TINY = ("model.n_steps=1", "model.channels=4", "train.steps=4", "train.batch_size=8")
-TINY += ("train.eval_every=2", "train.save_every=2", "train.log_every=1", "images.n_validation=8")
+TINY += ("train.eval_every=2", "train.save_every=2", "train.log_every=1")
+TINY += ("images.n_validation=1100", "train.eval_images=8")  # more than the outsiders are
 
 
 def write_clothes(folder: Path) -> Path:
     """Write a little data set in the files of Fashion-MNIST."""
     random = np.random.default_rng(0)
-    for split, count in (("train", 40), ("t10k", 36)):
+    for split, count in (("train", 1140), ("t10k", 36)):
         images = random.integers(256, size=(count, 28, 28), dtype=np.uint8)
         content = struct.pack(">4B3I", 0, 0, 8, 3, *images.shape) + images.tobytes()
         (folder / f"{split}-images-idx3-ubyte.gz").write_bytes(gzip.compress(content))

@@ -14,7 +14,7 @@ from vocoder import checkpoint
 from vocoder.data.images.description import ImageDescription
 from vocoder.data.images.sets import open_images
 from vocoder.errors import VocoderError
-from vocoder.images.sampling import ImageModel
+from vocoder.images.sampling import ImageModel, sample_grid
 from vocoder.judging import images as image_evaluation
 from vocoder.judging.bits_per_dim import bits_per_dim
 from vocoder.judging.frechet import Gaussian, read_statistics, write_statistics
@@ -53,6 +53,15 @@ def test_the_figures(data: Path) -> None:
         "bits/dim at 1x4x8, importance-weighted": expected.importance_weighted,
     }
     assert evaluate_images(path, data, n_images=4, device="cpu")["test images"] == 4
+
+
+def test_other_images_may_be_fewer_than_selected_the_model(data: Path, tmp_path: Path) -> None:
+    """Only the test images are asked for, of a set that has hardly any others."""
+    path = save_model(data)
+    other = save_images(tmp_path / "others.npz", train=1, test=4, seed=1)
+    assert evaluate_images(path, other, device="cpu")["test images"] == 4
+    drawn = sample_grid(path, tmp_path / "a.png", 4, data=other, show="reconstructions")
+    assert drawn.n_images == 8  # four originals, and what comes back of them
 
 
 def test_the_bits_of_each_image_are_written_where_they_can_be(data: Path, tmp_path: Path) -> None:

@@ -51,7 +51,9 @@ class ImageDescription:
         )
 
     def open(self, path: Path | None) -> ImageSet:
-        """Open the data set again, split as it was.
+        """Open images of this kind for their test images; none is held out for validation.
+
+        So they may be fewer than the model had to be selected by.
 
         Args:
             path: Path of the images; None where they come with a library.
@@ -65,9 +67,7 @@ class ImageDescription:
                 "the checkpoint does not tell which images its model was trained on; only "
                 "`vocoder sample` without images can use it"
             )
-        images = open_images(
-            self.dataset, path, n_validation=self.n_validation, seed=self.seed, side=self.side
-        )
+        images = open_images(self.dataset, path, n_validation=0, seed=self.seed, side=self.side)
         found = ImageDescription.of(images, self.side, self.seed)
         if (found.shape, found.n_values, found.variant) != (
             self.shape,
