@@ -9,8 +9,9 @@ from vocoder.errors import VocoderError
 from vocoder.mel.convert import convert_mel
 from vocoder.mel.presets import MelPreset, get_preset
 from vocoder.voice.batches import Lengths
+from vocoder.voice.noise import check_noise
 from vocoder.voice.pitch import check_pitch
-from vocoder.voice.vocoder import Vocoder, check_settings
+from vocoder.voice.vocoder import Vocoder
 
 
 class Adapter(nn.Module):
@@ -53,7 +54,7 @@ class Adapter(nn.Module):
         self.seed = seed
         self.pitch = check_pitch(pitch)
         # Better refused here than after minutes of text-to-mel.
-        check_settings(temperature, seed)
+        check_noise(temperature, seed)
         if self.pitch != 1:
             voice.check_control()
         convert_mel(torch.zeros(self.preset.n_mels, 1), self.preset, voice.preset)

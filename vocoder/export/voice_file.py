@@ -16,7 +16,8 @@ from vocoder.errors import VocoderError
 from vocoder.files.atomic import atomic_path
 from vocoder.voice.flow import FlowVocoder
 from vocoder.voice.mel_consistency import check_refine
-from vocoder.voice.vocoder import Vocoder, check_settings
+from vocoder.voice.noise import check_noise
+from vocoder.voice.vocoder import Vocoder
 
 log = logging.getLogger("vocoder")
 
@@ -88,7 +89,7 @@ def export_onnx(
         )
     if path.suffix != ".onnx":
         raise VocoderError(f"{path}: give a name that ends in .onnx")
-    check_settings(temperature)
+    check_noise(temperature)
     temperature = voice.default_temperature if temperature is None else temperature
     _check_seed(seed, explicit_noise)
     if check_refine(refine):

@@ -25,8 +25,9 @@ from vocoder.synthesis.sources import Source
 from vocoder.synthesis.speakers import Speakers
 from vocoder.voice.batches import pad_mels
 from vocoder.voice.denoiser import Denoiser, check_strength
+from vocoder.voice.noise import check_noise
 from vocoder.voice.pitch import F0, check_pitch
-from vocoder.voice.vocoder import Vocoder, check_settings
+from vocoder.voice.vocoder import Vocoder
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ def synthesize_files(
     """
     if batch_size < 1:
         raise VocoderError(f"batch size {batch_size}: must be at least 1")
-    check_settings(temperature, seed)
+    check_noise(temperature, seed)
     check_strength(denoise)
     check_peak_limit(peak_limit)
     check_pitch(pitch)

@@ -24,8 +24,9 @@ from vocoder.files.audio import check_peak_limit, float_to_int16, limit_peak
 from vocoder.mel.files import MAX_BYTES, read_mel_array
 from vocoder.synthesis.origin import UNSTATED, MelOrigin
 from vocoder.synthesis.outputs import naming
+from vocoder.voice.noise import check_noise
 from vocoder.voice.pitch import check_pitch
-from vocoder.voice.vocoder import Vocoder, check_settings
+from vocoder.voice.vocoder import Vocoder
 
 logger = logging.getLogger("vocoder")
 
@@ -59,7 +60,7 @@ class Service:
     peak_limit: float | None = None
 
     def __post_init__(self) -> None:
-        check_settings(self.temperature, self.seed)
+        check_noise(self.temperature, self.seed)
         check_peak_limit(self.peak_limit)
         if check_pitch(self.pitch) != 1:
             self.voice.check_control()

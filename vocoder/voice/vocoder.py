@@ -18,10 +18,10 @@ from vocoder.mel.appearance import warn_of_misfit
 from vocoder.mel.files import check_mel
 from vocoder.mel.presets import MelPreset
 from vocoder.mel.spectrogram import MelSpectrogram
-from vocoder.seeds import check_seed
 from vocoder.voice.batches import Array, Lengths, as_tensor, frame_counts
 from vocoder.voice.mel_consistency import check_refine, hold_to_mel
 from vocoder.voice.memory import telling_of_memory
+from vocoder.voice.noise import check_noise
 from vocoder.voice.pitch import F0, check_f0, check_pitch
 from vocoder.voice.refined_stream import RefinedStream
 from vocoder.voice.repitched_stream import RepitchedStream, SpeakingStream
@@ -142,7 +142,7 @@ class Vocoder(ABC):
         """
         batch = as_tensor(mel)
         self._check_mel(batch)
-        seed = check_settings(temperature, seed)
+        seed = check_noise(temperature, seed)
         temperature = self.default_temperature if temperature is None else temperature
         steps = self.default_refine if refine is None else check_refine(refine)
         factor = check_pitch(pitch)
@@ -231,7 +231,7 @@ class Vocoder(ABC):
                 later, a piece of a wrong shape or with NaN, or none with any frames. What is good
                 before it has been spoken then, and the line names the frame.
         """
-        seed = check_settings(temperature, seed)
+        seed = check_noise(temperature, seed)
         temperature = self.default_temperature if temperature is None else temperature
         seed = secrets.randbits(63) if seed is None else seed
         steps = self.default_stream_refine if refine is None else check_refine(refine)
@@ -396,10 +396,3 @@ class Vocoder(ABC):
                 f"mel has {mel.shape[-2]} bands, this voice was trained with {self.n_mels} "
                 f"(preset {self.preset.name}){turned}"
             )
-
-
-def check_settings(temperature: float | None, seed: int | None = None) -> int | None:
-    """Return the seed, or raise a `VocoderError` for what `Vocoder.synthesize` refuses."""
-    if temperature is not None and not 0 <= temperature < float("inf"):
-        raise VocoderError(f"temperature {temperature:g}: must be 0 or more; 1 is as trained")
-    return None if seed is None else check_seed(seed)
