@@ -9,9 +9,8 @@ from vocoder.errors import VocoderError
 from vocoder.mel.convert import convert_mel
 from vocoder.mel.presets import MelPreset, get_preset
 from vocoder.voice.batches import Lengths
-from vocoder.voice.noise import check_noise
 from vocoder.voice.pitch import check_pitch
-from vocoder.voice.vocoder import Vocoder
+from vocoder.voice.vocoder import Vocoder, check_settings
 
 
 class Adapter(nn.Module):
@@ -43,7 +42,7 @@ class Adapter(nn.Module):
         voice: Vocoder,
         preset: MelPreset | str,
         *,
-        temperature: float | None = None,
+        temperature: float = 1.0,
         seed: int | None = None,
         pitch: float = 1.0,
     ) -> None:
@@ -54,7 +53,7 @@ class Adapter(nn.Module):
         self.seed = seed
         self.pitch = check_pitch(pitch)
         # Better refused here than after minutes of text-to-mel.
-        check_noise(temperature, seed)
+        check_settings(temperature, seed)
         if self.pitch != 1:
             voice.check_control()
         convert_mel(torch.zeros(self.preset.n_mels, 1), self.preset, voice.preset)

@@ -24,7 +24,7 @@ class CoquiVocoder(Adapter):
         voice: A voice, such as `vocoder.load` returns.
         preset: Preset of the mels before Coqui normalises them; `denormalised_preset` reads it from
             the text-to-speech model.
-        temperature: Standard deviation of the noise; None is the voice's own.
+        temperature: Standard deviation of the noise.
         seed: Seed of the noise.
         pitch: Factor of the pitch, for voices that know it.
     """
@@ -35,7 +35,7 @@ class CoquiVocoder(Adapter):
         synthesizer: Any,
         voice: Vocoder,
         *,
-        temperature: float | None = None,
+        temperature: float = 1.0,
         seed: int | None = None,
         pitch: float = 1.0,
     ) -> CoquiVocoder:

@@ -22,7 +22,7 @@ class EspnetVocoder(Adapter):
     Args:
         voice: A voice, such as `vocoder.load` returns.
         preset: None is that of ESPnet's recipes for the voice's sample rate.
-        temperature: Standard deviation of the noise; None is the voice's own.
+        temperature: Standard deviation of the noise.
         seed: Seed of the noise.
         pitch: Factor of the pitch, for voices that know it.
 
@@ -35,7 +35,7 @@ class EspnetVocoder(Adapter):
         voice: Vocoder,
         preset: MelPreset | str | None = None,
         *,
-        temperature: float | None = None,
+        temperature: float = 1.0,
         seed: int | None = None,
         pitch: float = 1.0,
     ) -> None:

@@ -25,7 +25,7 @@ class HuggingFaceVocoder(Adapter):
     Args:
         voice: A voice, such as `vocoder.load` returns.
         preset: Preset of the model's mels.
-        temperature: Standard deviation of the noise; None is the voice's own.
+        temperature: Standard deviation of the noise.
         seed: Seed of the noise.
         pitch: Factor of the pitch, for voices that know it.
     """
@@ -35,7 +35,7 @@ class HuggingFaceVocoder(Adapter):
         voice: Vocoder,
         preset: MelPreset | str = "speecht5-16k",
         *,
-        temperature: float | None = None,
+        temperature: float = 1.0,
         seed: int | None = None,
         pitch: float = 1.0,
     ) -> None:

@@ -18,7 +18,7 @@ class TorchaudioVocoder(Adapter):
         voice: A voice, such as `vocoder.load` returns.
         preset: Preset of the pipeline's mels. The default is that of the GRIFFINLIM bundles;
             "torchaudio-wavernn-22k" is that of the WAVERNN bundles.
-        temperature: Standard deviation of the noise; None is the voice's own.
+        temperature: Standard deviation of the noise.
         seed: Seed of the noise.
         pitch: Factor of the pitch, for voices that know it.
     """
@@ -28,7 +28,7 @@ class TorchaudioVocoder(Adapter):
         voice: Vocoder,
         preset: MelPreset | str = "torchaudio-tacotron2-22k",
         *,
-        temperature: float | None = None,
+        temperature: float = 1.0,
         seed: int | None = None,
         pitch: float = 1.0,
     ) -> None:

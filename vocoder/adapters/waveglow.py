@@ -29,11 +29,6 @@ class WaveGlowVocoder(Adapter):
     ) -> None:
         super().__init__(voice, preset, seed=seed, pitch=pitch)
 
-    def infer(self, spect: Tensor, sigma: float | None = None) -> Tensor:
-        """Turn mels (B, M, F) into audio (B, N), with noise of standard deviation `sigma`.
-
-        Args:
-            spect: The mels (B, M, F).
-            sigma: Standard deviation of the noise; None is the voice's own.
-        """
+    def infer(self, spect: Tensor, sigma: float = 1.0) -> Tensor:
+        """Turn mels (B, M, F) into audio (B, N), with noise of standard deviation `sigma`."""
         return self.speak(spect, temperature=sigma)

@@ -43,7 +43,7 @@ GRAPH = "Graph"
 def export(
     voice: str,
     out: Path,
-    temperature: float | None,
+    temperature: float,
     precision: Literal["fp32", "fp16"],
     explicit_noise: bool,
     seed: int | None,

@@ -46,7 +46,7 @@ PICTURE = "Picture"
     type=click.Choice(["linear", "spherical"]),
     help="Show rows that lead from one test image to another through their noise.",
 )
-@temperature_option(PICTURE, default=1.0)
+@temperature_option(PICTURE)
 @seed_option(PICTURE, "Draw the noise, and choose the test images, by this number.")
 @device_option
 @click.pass_context

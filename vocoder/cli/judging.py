@@ -116,7 +116,7 @@ def _judge(
     data: Path,
     clips: int | None,
     ids: Path | None,
-    temperature: float | None,
+    temperature: float,
     seed: int,
     refine: int | None,
     as_json: bool,

@@ -211,7 +211,6 @@ def _describe(stored: Checkpoint, shipped: ShippedVoice | None) -> dict[str, Any
             "selected by": f"{stored.images.n_validation} validation images",
         }
     steps, in_stream = (shipped.refine, shipped.stream_refine) if shipped else (0, 0)
-    temperature = shipped.temperature if shipped else 1
     inner = {}
     if isinstance(stored.model, Whitened):
         config = stored.model.config
@@ -224,7 +223,6 @@ def _describe(stored: Checkpoint, shipped: ShippedVoice | None) -> dict[str, Any
         "sample rate": f"{stored.preset.sample_rate} Hz",
         "hop length": f"{stored.preset.hop_length} samples",
         "pitch": describe_pitch(cast(VoiceModel, stored.model)),
-        "temperature": f"{temperature:g}, where --temperature is not given",
         "mel consistency": f"{steps} steps, {in_stream} in a stream, where --refine is not given",
         **describe_stream(cast(VoiceModel, stored.model), stored.preset, in_stream),
     }

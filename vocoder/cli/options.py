@@ -54,16 +54,15 @@ def test_images_option(command: Callable[..., Any]) -> Callable[..., Any]:
     )(command)
 
 
-def temperature_option(group: str, default: float | None = None) -> Callable[..., Any]:
-    """Return the decorator that adds --temperature; without a default, it is the voice's own."""
+def temperature_option(group: str) -> Callable[..., Any]:
+    """Return the decorator that adds --temperature."""
     return option(
         "--temperature",
         group=group,
         type=float,
-        default=default,
-        show_default=default is not None,
-        help="Multiply the noise that the model draws from by this number"
-        + ("." if default is not None else "; by default what the voice wants, mostly 1."),
+        default=1.0,
+        show_default=True,
+        help="Multiply the noise that the model draws from by this number.",
     )
 
 

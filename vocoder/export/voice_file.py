@@ -16,8 +16,7 @@ from vocoder.errors import VocoderError
 from vocoder.files.atomic import atomic_path
 from vocoder.voice.flow import FlowVocoder
 from vocoder.voice.mel_consistency import check_refine
-from vocoder.voice.noise import check_noise
-from vocoder.voice.vocoder import Vocoder
+from vocoder.voice.vocoder import Vocoder, check_settings
 
 log = logging.getLogger("vocoder")
 
@@ -53,7 +52,7 @@ def export_onnx(
     voice: Vocoder,
     path: str | os.PathLike[str],
     *,
-    temperature: float | None = None,
+    temperature: float = 1.0,
     precision: Precision = "fp32",
     explicit_noise: bool = False,
     seed: int | None = None,
@@ -67,7 +66,7 @@ def export_onnx(
     Args:
         voice: A trained flow with the affine transform, of a class that has a graph.
         path: The `.onnx` file to write.
-        temperature: Standard deviation of the noise, fixed in the file; None is the voice's own.
+        temperature: Standard deviation of the noise, fixed in the file.
         precision: "fp16" stores half the bytes and computes the layers in float16; the noise, the
             affine transform and the sums over layers stay float32.
         explicit_noise: Whether to take standard normal `noise` (N, T · hop) as a second input,
@@ -89,8 +88,7 @@ def export_onnx(
         )
     if path.suffix != ".onnx":
         raise VocoderError(f"{path}: give a name that ends in .onnx")
-    check_noise(temperature)
-    temperature = voice.default_temperature if temperature is None else temperature
+    check_settings(temperature)
     _check_seed(seed, explicit_noise)
     if check_refine(refine):
         raise VocoderError(

@@ -189,7 +189,7 @@ class Comparison:
     clips: tuple[str, ...]  # ids
     seconds: tuple[float, ...]  # of each clip
     voices: tuple[VoiceScores, ...]
-    temperature: float | None  # of all voices; None is the default of each
+    temperature: float
     seed: int
     device: str
     refine: int | None = None  # mel-consistency steps of all voices; None is the default of each
@@ -325,11 +325,10 @@ class Comparison:
     def headline(self) -> str:
         """Say in one line what was scored, and how."""
         n = len(self.clips)
-        temperature = "" if self.temperature is None else f"temperature {self.temperature:g}, "
         refine = "" if self.refine is None else f"refine {self.refine}, "
         return (
             f"{self.data}: {n} test {'clip' if n == 1 else 'clips'}, {sum(self.seconds):.1f} s, "
-            f"preset {self.preset.name}; {temperature}seed {self.seed}, "
+            f"preset {self.preset.name}; temperature {self.temperature:g}, seed {self.seed}, "
             f"{refine}{self.device}"
         )
 

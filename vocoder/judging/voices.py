@@ -56,7 +56,7 @@ def compare(
     *,
     n_clips: int | None = None,
     ids: str | Path | None = None,
-    temperature: float | None = None,
+    temperature: float = 1.0,
     seed: int = 0,
     refine: int | None = None,
     device: str | None = None,
@@ -74,8 +74,7 @@ def compare(
         n_clips: How many test clips, the first in order; None takes all.
         ids: A text file with the id of a held-out clip on each line, of the test or of the
             validation, to score these and no others.
-        temperature: Standard deviation of the noise in copy synthesis, the same for all voices;
-            None is the default of each.
+        temperature: Standard deviation of the noise in copy synthesis.
         seed: Seed of the noise.
         refine: Mel-consistency steps in copy synthesis, the same for all voices; None is the
             default of each.
@@ -282,7 +281,7 @@ class _Table:
         corpus: Corpus,
         clip: Utterance,
         recording: npt.NDArray[np.float64],
-        temperature: float | None,
+        temperature: float,
         seed: int,
     ) -> npt.NDArray[np.float64]:
         """Return a clip (N,) as the voice says it, and note the voice's own figures."""

@@ -25,9 +25,8 @@ from vocoder.synthesis.sources import Source
 from vocoder.synthesis.speakers import Speakers
 from vocoder.voice.batches import pad_mels
 from vocoder.voice.denoiser import Denoiser, check_strength
-from vocoder.voice.noise import check_noise
 from vocoder.voice.pitch import F0, check_pitch
-from vocoder.voice.vocoder import Vocoder
+from vocoder.voice.vocoder import Vocoder, check_settings
 
 
 @dataclass(frozen=True)
@@ -44,7 +43,7 @@ def synthesize_files(
     outputs: Sequence[Path | BinaryIO],
     *,
     origin: MelOrigin = UNSTATED,
-    temperature: float | None = None,
+    temperature: float = 1.0,
     seed: int | None = None,
     batch_size: int = 1,
     refine: int | None = None,
@@ -81,7 +80,7 @@ def synthesize_files(
     """
     if batch_size < 1:
         raise VocoderError(f"batch size {batch_size}: must be at least 1")
-    check_noise(temperature, seed)
+    check_settings(temperature, seed)
     check_strength(denoise)
     check_peak_limit(peak_limit)
     check_pitch(pitch)

@@ -24,9 +24,8 @@ from vocoder.files.audio import check_peak_limit, float_to_int16, limit_peak
 from vocoder.mel.files import MAX_BYTES, read_mel_array
 from vocoder.synthesis.origin import UNSTATED, MelOrigin
 from vocoder.synthesis.outputs import naming
-from vocoder.voice.noise import check_noise
 from vocoder.voice.pitch import check_pitch
-from vocoder.voice.vocoder import Vocoder
+from vocoder.voice.vocoder import Vocoder, check_settings
 
 logger = logging.getLogger("vocoder")
 
@@ -53,14 +52,14 @@ class Service:
 
     voice: Vocoder
     origin: MelOrigin = UNSTATED
-    temperature: float | None = None
+    temperature: float = 1.0
     seed: int | None = None
     refine: int | None = None
     pitch: float = 1.0
     peak_limit: float | None = None
 
     def __post_init__(self) -> None:
-        check_noise(self.temperature, self.seed)
+        check_settings(self.temperature, self.seed)
         check_peak_limit(self.peak_limit)
         if check_pitch(self.pitch) != 1:
             self.voice.check_control()

@@ -25,7 +25,7 @@ def synthesize_stream(
     form: Literal["pcm", "wav"],
     *,
     origin: MelOrigin = UNSTATED,
-    temperature: float | None = None,
+    temperature: float = 1.0,
     seed: int | None = None,
     refine: int | None = None,
     pitch: float = 1.0,

@@ -7,7 +7,7 @@
       "no_voice": why Griffin-Lim speaks mels of all other presets,
       "griffin_lim_refine": mel-consistency steps that it takes where nothing else is asked for,
       "voices": {name: {"file": …, "card": …, "refine": …, "stream_refine": …,
-                        "temperature": …, "figures": {…}}}
+                        "figures": {…}}}
     }
 
 A voice that loses to Griffin-Lim on held-out sentences is listed, but is never the default.
@@ -38,7 +38,6 @@ class ShippedVoice:
     card: str  # what it was trained on, for how long, and its figures, in Markdown
     refine: int = 0  # mel-consistency steps that it takes where nothing else is asked for
     stream_refine: int = 0  # the same in a stream, which lags behind by what each reaches ahead
-    temperature: float = 1.0  # standard deviation of the noise where nothing else is asked for
     figures: Mapping[str, Any] = field(default_factory=dict)  # measured on held-out sentences
 
     @property

@@ -89,5 +89,4 @@ def load(
     if (shipped := Catalogue.read().voices.get(name)) is not None:
         voice.default_refine = shipped.refine
         voice.default_stream_refine = shipped.stream_refine
-        voice.default_temperature = shipped.temperature
     return voice

@@ -5,9 +5,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from vocoder.errors import VocoderError
-from vocoder.seeds import check_seed
-
 _BLOCK = 4096  # samples drawn at once
 
 
@@ -47,10 +44,3 @@ def fill_with_noise(out: Tensor, seed: int) -> None:
     for start in range(0, len(out), _BLOCK):
         part = out[start : start + _BLOCK]
         part.copy_(noise.take(start, start + len(part)))
-
-
-def check_noise(temperature: float | None, seed: int | None = None) -> int | None:
-    """Return the seed, or raise a `VocoderError` for what `Vocoder.synthesize` refuses."""
-    if temperature is not None and not 0 <= temperature < float("inf"):
-        raise VocoderError(f"temperature {temperature:g}: must be 0 or more; 1 is as trained")
-    return None if seed is None else check_seed(seed)

@@ -18,10 +18,10 @@ from vocoder.mel.appearance import warn_of_misfit
 from vocoder.mel.files import check_mel
 from vocoder.mel.presets import MelPreset
 from vocoder.mel.spectrogram import MelSpectrogram
+from vocoder.seeds import check_seed
 from vocoder.voice.batches import Array, Lengths, as_tensor, frame_counts
 from vocoder.voice.mel_consistency import check_refine, hold_to_mel
 from vocoder.voice.memory import telling_of_memory
-from vocoder.voice.noise import check_noise
 from vocoder.voice.pitch import F0, check_f0, check_pitch
 from vocoder.voice.refined_stream import RefinedStream
 from vocoder.voice.repitched_stream import RepitchedStream, SpeakingStream
@@ -40,12 +40,10 @@ class Vocoder(ABC):
         dtype: Type that it computes in; audio is float32 all the same.
         default_refine: How many mel-consistency steps it takes where nothing else is asked for.
         default_stream_refine: The same in a stream, which lags behind by what each reaches ahead.
-        default_temperature: Standard deviation of the noise where nothing else is asked for.
     """
 
     default_refine = 0
     default_stream_refine = 0
-    default_temperature = 1.0
 
     def __init__(
         self,
@@ -103,7 +101,7 @@ class Vocoder(ABC):
         mel: Sound,
         lengths: Lengths | None = None,
         *,
-        temperature: float | None = None,
+        temperature: float = 1.0,
         seed: int | None = None,
         refine: int | None = None,
         pitch: float = 1.0,
@@ -119,8 +117,7 @@ class Vocoder(ABC):
             lengths: Frames (B,) of each item of a padded batch; whatever the padding holds, the
                 audio beyond an item's end is zero. None takes all frames.
             temperature: Standard deviation of the noise; 0 gives the mode of the latent, and less
-                than 1 is usually cleaner. None is `default_temperature`. Griffin-Lim draws no noise
-                and ignores it.
+                than 1 is usually cleaner. Griffin-Lim draws none and ignores it.
             seed: Seed of the noise, which gives the same audio again; None draws fresh noise for
                 every item.
             refine: Mel-consistency steps: how many times the difference between the mel of the
@@ -142,8 +139,7 @@ class Vocoder(ABC):
         """
         batch = as_tensor(mel)
         self._check_mel(batch)
-        seed = check_noise(temperature, seed)
-        temperature = self.default_temperature if temperature is None else temperature
+        seed = check_settings(temperature, seed)
         steps = self.default_refine if refine is None else check_refine(refine)
         factor = check_pitch(pitch)
         wanted = None if f0 is None else check_f0(f0, (*mel.shape[:-2], mel.shape[-1]))
@@ -194,7 +190,7 @@ class Vocoder(ABC):
         self,
         mel_chunks: Iterable[Tensor] | Iterable[Array],
         *,
-        temperature: float | None = None,
+        temperature: float = 1.0,
         seed: int | None = None,
         refine: int | None = None,
         pitch: float = 1.0,
@@ -231,8 +227,7 @@ class Vocoder(ABC):
                 later, a piece of a wrong shape or with NaN, or none with any frames. What is good
                 before it has been spoken then, and the line names the frame.
         """
-        seed = check_noise(temperature, seed)
-        temperature = self.default_temperature if temperature is None else temperature
+        seed = check_settings(temperature, seed)
         seed = secrets.randbits(63) if seed is None else seed
         steps = self.default_stream_refine if refine is None else check_refine(refine)
         if (factor := check_pitch(pitch)) != 1:
@@ -319,7 +314,7 @@ class Vocoder(ABC):
         self,
         audio: Sound,
         *,
-        temperature: float | None = None,
+        temperature: float = 1.0,
         seed: int | None = None,
         refine: int | None = None,
         pitch: float = 1.0,
@@ -396,3 +391,10 @@ class Vocoder(ABC):
                 f"mel has {mel.shape[-2]} bands, this voice was trained with {self.n_mels} "
                 f"(preset {self.preset.name}){turned}"
             )
+
+
+def check_settings(temperature: float, seed: int | None = None) -> int | None:
+    """Return the seed, or raise a `VocoderError` for what `Vocoder.synthesize` refuses."""
+    if not 0 <= temperature < float("inf"):
+        raise VocoderError(f"temperature {temperature:g}: must be 0 or more; 1 is as trained")
+    return None if seed is None else check_seed(seed)
