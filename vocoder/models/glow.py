@@ -108,7 +108,9 @@ class ConvFlow(ImageFlow):
 def gaussian_priors(shapes: Sequence[LevelShape], parity: bool) -> list[Prior]:
     """Return Glow's prior of each level."""
     top = PublishedTopPrior if parity else TopPrior
-    splits: list[Prior] = [SplitPrior(shape.n_given, shape.n_factored) for shape in shapes[:-1]]
+    splits: list[Prior] = [
+        SplitPrior(shape.n_given, shape.n_factored, parity) for shape in shapes[:-1]
+    ]
     return [*splits, top(shapes[-1].channels)]
 
 

@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from vocoder.flows.base import Bijection, full_precision
 from vocoder.nets.convnet2d import ZeroConv2d, by_parameter
 
+LOG_STD_BOUND = 5.0
+
 
 class GaussianPrior(Bijection[[Tensor | None]]):
     """eps = (z − mean) · exp(−log_std), where mean and log_std depend on what stays in the flow."""
@@ -40,16 +42,21 @@ class SplitPrior(GaussianPrior):
     Args:
         n_given: channels that go on.
         n_factored: channels that leave.
+        parity: Whether log_std is unbounded, as published. Otherwise it is bent smoothly to ±5:
+            where a strange image drives it to -7, a single element costs it thousands of bits.
     """
 
-    def __init__(self, n_given: int, n_factored: int) -> None:
+    def __init__(self, n_given: int, n_factored: int, parity: bool) -> None:
         super().__init__()
+        self.parity = parity
         self.head = ZeroConv2d(n_given, 2 * n_factored, 3)
 
     def moments(self, given: Tensor | None) -> tuple[Tensor, Tensor]:
         """Return mean and log_std given z1 (B, n_given, H, W)."""
         assert given is not None
         mean, log_std = by_parameter(self.head(given), 2).unbind(1)
+        if not self.parity:
+            log_std = LOG_STD_BOUND * (log_std / LOG_STD_BOUND).tanh()
         return mean, log_std
 
 
