@@ -37,6 +37,7 @@ class ImageFlowConfig:
                         beside them: C (C + 1) dead weights
     Gaussian top prior  a convolution of zeros: 36 C² dead   a mean and a log_std for each channel
                         weights
+    Gaussian splits     log_std unbounded                    log_std within ±5
     affine coupling     scale σ(raw + 2): sinks to 0, and    at least 1e-3, so that the inverse
                         samples grow to infinity             stays finite
     ==================  ===================================  ======================================
