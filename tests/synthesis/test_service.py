@@ -55,7 +55,7 @@ def test_a_service_answers_each_utterance_before_it_takes_the_next(voice) -> Non
     """Interactively: nothing is sent before the last answer has come, so nothing may be held."""
     command = [sys.executable, "-m", "vocoder", "serve", "--stdio", "--voice", str(voice)]
     child = subprocess.Popen(
-        [*command, "--seed=5", "--device=cpu"],
+        [*command, "--seed=5", "--device=cpu", "--dtype=bfloat16"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -68,7 +68,7 @@ def test_a_service_answers_each_utterance_before_it_takes_the_next(voice) -> Non
         replies = answers(child.stdout)
         facts, _ = next(replies)
         assert (facts["protocol"], facts["n_mels"], facts["sample_rate"]) == (1, 80, 22050)
-        speaker = vocoder.load(voice, device="cpu")
+        speaker = vocoder.load(voice, device="cpu", dtype="bfloat16")
         number = 0
         for mel, bad in zip(MELS, list(BAD.values())[: len(MELS)], strict=True):
             for array in (mel, bad, mel.T.copy()):

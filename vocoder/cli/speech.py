@@ -91,6 +91,13 @@ _peak_option = option(
     "how much; by default what goes beyond full scale is clipped, and counted.",
 )
 
+_dtype_option = option(
+    "--dtype",
+    group=COMPUTING,
+    help="Compute in this type, such as float64, or in the fastest, which is auto; by default in "
+    "the backend's own.",
+)
+
 
 def _origin(preset: str | None, mel_stats: Path | None, mel_scale: Scale | None) -> MelOrigin:
     """Return what the options state of the mels."""
@@ -169,12 +176,7 @@ def _origin(preset: str | None, mel_stats: Path | None, mel_scale: Scale | None)
     group=COMPUTING,
     help="Compute by reference, cpu or triton; by default by the fastest that can run.",
 )
-@option(
-    "--dtype",
-    group=COMPUTING,
-    help="Compute in this type, such as float64, or in the fastest, which is auto; by default in "
-    "the backend's own.",
-)
+@_dtype_option
 @option(
     "--memory",
     group=COMPUTING,
@@ -311,6 +313,7 @@ def _tell(report: Report, speakers: Speakers) -> None:
 @_pitch_option
 @_peak_option
 @device_option
+@_dtype_option
 def serve(
     stdio: bool,
     preset: str | None,
@@ -323,6 +326,7 @@ def serve(
     pitch: float,
     peak_limit: float | None,
     device: str | None,
+    dtype: str | None,
 ) -> None:
     """Speak one utterance after the other for another program.
 
@@ -336,7 +340,7 @@ def serve(
     from vocoder.synthesis.speakers import Speakers
 
     origin = _origin(preset, mel_stats, mel_scale)
-    speaker = Speakers(voice, device=device).first(origin.preset)
+    speaker = Speakers(voice, device=device, dtype=dtype).first(origin.preset)
     service = Service(
         speaker,
         origin,
