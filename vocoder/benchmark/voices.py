@@ -116,7 +116,9 @@ def _synthesis(
 ) -> Iterator[Work]:
     """Yield every duration in every batch size, the least work first."""
     ours = FlowVocoder(model, preset, device=device, backend="auto")
-    narrow = FlowVocoder(model, preset, device=device, dtype="bfloat16")
+    narrow = None
+    if device.type == "cpu" and model.gains_from_bf16(device):
+        narrow = FlowVocoder(model, preset, device=device, dtype="bfloat16")
     reference = FlowVocoder(model, preset, device=device, backend="reference")
     griffin_lim = GriffinLimVocoder(preset, device=device)
     flop_per_sample = family.flop_per_sample(model)
@@ -131,7 +133,7 @@ def _synthesis(
             REFERENCE: partial(reference.synthesize, mel, seed=0),
             GRIFFIN_LIM: partial(griffin_lim.synthesize, mel, seed=0),
         }
-        if device.type == "cpu" and model.gains_from_bf16(device):
+        if narrow is not None:
             paths[OURS_BF16] = partial(narrow.synthesize, mel, seed=0)
         if published is not None:
             paths[PUBLISHED] = partial(published, z, mel)

@@ -16,6 +16,7 @@ from vocoder.flows.base import Bijection, full_precision
 from vocoder.flows.multiscale import LevelShape, Prior
 from vocoder.nets.channel_steps import channel_steps
 from vocoder.nets.convlstm import ConvLstm
+from vocoder.nets.priors import bend
 
 N_GIVEN_HIDDEN, N_GIVEN_MAPS = 32, 4  # channels of the embedding of what is given
 LOG_STD_BOUND = 7.0
@@ -112,7 +113,7 @@ class ChannelPrior(Bijection[[Tensor | None]]):
         """Return mean and log_std (B, H, W) for the head's output (B, 2, H, W)."""
         mean, log_std = raw.unbind(1)
         if not self.parity:
-            log_std = LOG_STD_BOUND * (log_std / LOG_STD_BOUND).tanh()
+            log_std = bend(log_std, LOG_STD_BOUND)
         return mean, log_std
 
 

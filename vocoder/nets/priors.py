@@ -16,6 +16,11 @@ from vocoder.nets.convnet2d import ZeroConv2d, by_parameter
 LOG_STD_BOUND = 5.0
 
 
+def bend(x: Tensor, bound: float) -> Tensor:
+    """Return x bent smoothly to ±bound: nearly x where that is small."""
+    return bound * (x / bound).tanh()
+
+
 class GaussianPrior(Bijection[[Tensor | None]]):
     """eps = (z − mean) · exp(−log_std), where mean and log_std depend on what stays in the flow."""
 
@@ -56,7 +61,7 @@ class SplitPrior(GaussianPrior):
         assert given is not None
         mean, log_std = by_parameter(self.head(given), 2).unbind(1)
         if not self.parity:
-            log_std = LOG_STD_BOUND * (log_std / LOG_STD_BOUND).tanh()
+            log_std = bend(log_std, LOG_STD_BOUND)
         return mean, log_std
 
 
