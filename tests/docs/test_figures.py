@@ -101,11 +101,14 @@ def figures(text: str, of: str) -> dict[str, tuple[str, str]]:
 
 
 def card_of(voice: str) -> dict[str, tuple[str, str]]:
-    """Return the figures of Griffin-Lim and of a voice on its card, by what they measure."""
+    """Return the figures of Griffin-Lim and of a voice in the first table of its card.
+
+    Those that come after it are of other speech.
+    """
+    card = text_of(f"vocoder/pretrained/{voice}.md")
+    table = card[card.index("| | Griffin-Lim |") :].split("\n\n")[0]
     rows = re.findall(
-        r"^\| ([^|]*?) \| ([\d.]+) \| ([\d.]+) \| [^|]* \| [\d.]+ \|$",
-        text_of(f"vocoder/pretrained/{voice}.md"),
-        re.MULTILINE,
+        r"^\| ([^|]*?) \| ([\d.]+) \| ([\d.]+) \| [^|]* \| [\d.]+ \|$", table, re.MULTILINE
     )
     return {what: (griffin_lim, own) for what, griffin_lim, own in rows}
 
