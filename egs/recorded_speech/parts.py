@@ -12,6 +12,9 @@ tables have the mean over seeds and, of several, the half of its 95 % interval.
 import argparse
 import json
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import chain, product
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +22,7 @@ from scipy.stats import t
 
 from vocoder import Trainer, compare, load_recipe
 from vocoder.checkpoint import save
+from vocoder.files.atomic import atomic_path
 from vocoder.judging.comparison import FIGURES
 from vocoder.registry import find_model
 from vocoder.voice.catalogue import Catalogue
@@ -32,6 +36,14 @@ UNTRAINED = "linear prediction + noise, untrained"
 STEPS = (0, 4)  # of mel consistency
 SHOWN = ("nats_per_dim", "stoi", "pesq", "log_spectral_distance", "mel_cepstral_distortion")
 SHOWN += ("f0_rmse", "voicing_f1", "dnsmos_overall", "dnsmos_p808")
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where voices are judged: a corpus, and the list of its clips that count."""
+
+    data: Path
+    ids: Path
 
 
 def train(arm: str, seed: int, steps: int, data: Path, folder: Path) -> None:
@@ -49,13 +61,20 @@ def make_untrained(path: Path) -> None:
     save(path, find_model(recipe.model)[0](recipe.config), recipe.preset)
 
 
-def judge(names: list[str], data: Path, ids: Path, clips: int, folder: Path) -> None:
-    """Score voices with each number of steps; what has been scored is not scored again."""
-    for steps in STEPS:
-        path = folder / f"{data.name}-{steps}.json"
+def judged(folder: Path, place: Place, steps: int, voice: str) -> Path:
+    """Return the file of what a voice scored at a place with so many steps of mel consistency."""
+    return folder / "judged" / f"{place.data.name}-{steps}-{Path(voice).stem}.json"
+
+
+def judge(voice: str, places: Sequence[Place], clips: int, folder: Path) -> None:
+    """Score a voice everywhere with each number of steps; what has been scored stays."""
+    for place, steps in product(places, STEPS):
+        path = judged(folder, place, steps, voice)
         if not path.is_file():
-            found = compare(names, data, ids=ids, n_clips=clips, refine=steps)
-            path.write_text(json.dumps(found.to_dict()))
+            path.parent.mkdir(parents=True, exist_ok=True)
+            found = compare(voice, place.data, ids=place.ids, n_clips=clips, refine=steps)
+            with atomic_path(path) as temporary:
+                temporary.write_text(json.dumps(found.to_dict()))
 
 
 def mean_over_seeds(values: list[float]) -> tuple[float, float]:
@@ -67,25 +86,24 @@ def mean_over_seeds(values: list[float]) -> tuple[float, float]:
     return float(np.mean(values)), half
 
 
-def table(folder: Path, data: Path, rows: dict[str, list[str]]) -> str:
-    """Return what was scored on a corpus, a row for each arm and number of steps."""
+def table(folder: Path, place: Place, rows: dict[str, list[str]]) -> str:
+    """Return what was scored at a place, a row for each arm and number of steps."""
     heads = ["voice", "steps", *(FIGURES[name].label for name in SHOWN)]
     lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
-    for steps in STEPS:
-        found = json.loads((folder / f"{data.name}-{steps}.json").read_text())
-        figures = {voice["name"]: voice["figures"] for voice in found["voices"]}
-        for row, names in rows.items():
-            cells = [row, str(steps)]
-            for name in SHOWN:
-                values = [figures[voice][name]["mean"] for voice in names if name in figures[voice]]
-                if not values or None in values:
-                    cells.append("")
-                    continue
-                mean, half = mean_over_seeds(values)
-                text = f"{mean:.{FIGURES[name].n_decimals}f}"
-                more = "" if math.isnan(half) else f" ± {half:.{FIGURES[name].n_decimals}f}"
-                cells.append(text + more)
-            lines.append("| " + " | ".join(cells) + " |")
+    for steps, (row, voices) in product(STEPS, rows.items()):
+        found = [json.loads(judged(folder, place, steps, voice).read_text()) for voice in voices]
+        figures = [each["voices"][0]["figures"] for each in found]
+        cells = [row, str(steps)]
+        for name in SHOWN:
+            values = [each[name]["mean"] for each in figures if name in each]
+            if not values or None in values:
+                cells.append("")
+                continue
+            mean, half = mean_over_seeds(values)
+            text = f"{mean:.{FIGURES[name].n_decimals}f}"
+            more = "" if math.isnan(half) else f" ± {half:.{FIGURES[name].n_decimals}f}"
+            cells.append(text + more)
+        lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
@@ -100,23 +118,26 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=3700, help="of training, 8192 samples each")
     parser.add_argument("--clips", type=int, default=40, help="judged, of each corpus")
     options = parser.parse_args()
+    places = [
+        Place(options.data, options.lists / "prompts" / "judge.txt"),
+        Place(options.unseen, options.lists / "unseen" / "judge.txt"),
+    ]
     untrained = options.runs / "untrained.safetensors"
     make_untrained(untrained)
     rows = {"recording": ["recording"], "Griffin-Lim": ["griffin-lim"], UNTRAINED: [str(untrained)]}
-    for arm, recipe in ARMS.items():
-        folders = [options.runs / f"{Path(recipe).name}-{seed}" for seed in options.seeds]
-        for seed, folder in zip(options.seeds, folders, strict=True):
-            train(arm, seed, options.steps, options.data, folder)
-        rows[arm] = [str(folder) for folder in folders]
     preset = load_recipe(ARMS["NanoFlow"]).preset
-    if (shipped := Catalogue.read().presets.get(preset.name)) is not None:
-        rows[f"{shipped.voice}, shipped"] = [shipped.voice]
-    names = [name for voices in rows.values() for name in voices]
-    places = ((options.data, options.lists / "prompts"), (options.unseen, options.lists / "unseen"))
-    for data, lists in places:
-        judge(names, data, lists / "judge.txt", options.clips, options.runs)
-        print(f"\n{data.name}, {options.steps} steps of training\n")
-        print(table(options.runs, data, rows))
+    shipped = Catalogue.read().presets[preset.name].voice
+    rows |= {arm: [] for arm in ARMS} | {f"{shipped}, shipped": [shipped]}
+    for seed, (arm, recipe) in product(options.seeds, ARMS.items()):
+        folder = options.runs / f"{Path(recipe).name}-{seed}"
+        train(arm, seed, options.steps, options.data, folder)
+        rows[arm].append(str(folder))
+        judge(str(folder), places, options.clips, options.runs)
+    for voice in chain.from_iterable(rows.values()):
+        judge(voice, places, options.clips, options.runs)
+    for place in places:
+        print(f"\n{place.data.name}, {options.steps} steps of training\n")
+        print(table(options.runs, place, rows))
 
 
 if __name__ == "__main__":
