@@ -33,17 +33,17 @@ ARMS = {
     "linear prediction + pulses + NanoFlow": "recorded/voice-16k-cpu",
 }
 UNTRAINED = "linear prediction + noise, untrained"
-STEPS = (0, 4)  # of mel consistency
 SHOWN = ("nats_per_dim", "stoi", "pesq", "log_spectral_distance", "mel_cepstral_distortion")
 SHOWN += ("f0_rmse", "voicing_f1", "dnsmos_overall", "dnsmos_p808")
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where voices are judged: a corpus, and the list of its clips that count."""
+    """Where voices are judged: so many clips of a list, from a corpus."""
 
     data: Path
     ids: Path
+    clips: int
 
 
 def train(arm: str, seed: int, steps: int, data: Path, folder: Path) -> None:
@@ -63,16 +63,17 @@ def make_untrained(path: Path) -> None:
 
 def judged(folder: Path, place: Place, steps: int, voice: str) -> Path:
     """Return the file of what a voice scored at a place with so many steps of mel consistency."""
-    return folder / "judged" / f"{place.data.name}-{steps}-{Path(voice).stem}.json"
+    of = f"{place.data.name}-{place.clips}-clips-{steps}-steps"
+    return folder / "judged" / of / f"{Path(voice).stem}.json"
 
 
-def judge(voice: str, places: Sequence[Place], clips: int, folder: Path) -> None:
+def judge(voice: str, places: Sequence[Place], refine: Sequence[int], folder: Path) -> None:
     """Score a voice everywhere with each number of steps; what has been scored stays."""
-    for place, steps in product(places, STEPS):
+    for place, steps in product(places, refine):
         path = judged(folder, place, steps, voice)
         if not path.is_file():
             path.parent.mkdir(parents=True, exist_ok=True)
-            found = compare(voice, place.data, ids=place.ids, n_clips=clips, refine=steps)
+            found = compare(voice, place.data, ids=place.ids, n_clips=place.clips, refine=steps)
             with atomic_path(path) as temporary:
                 temporary.write_text(json.dumps(found.to_dict()))
 
@@ -86,11 +87,11 @@ def mean_over_seeds(values: list[float]) -> tuple[float, float]:
     return float(np.mean(values)), half
 
 
-def table(folder: Path, place: Place, rows: dict[str, list[str]]) -> str:
+def table(folder: Path, place: Place, refine: Sequence[int], rows: dict[str, list[str]]) -> str:
     """Return what was scored at a place, a row for each arm and number of steps."""
     heads = ["voice", "steps", *(FIGURES[name].label for name in SHOWN)]
     lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
-    for steps, (row, voices) in product(STEPS, rows.items()):
+    for steps, (row, voices) in product(refine, rows.items()):
         found = [json.loads(judged(folder, place, steps, voice).read_text()) for voice in voices]
         figures = [each["voices"][0]["figures"] for each in found]
         cells = [row, str(steps)]
@@ -115,12 +116,19 @@ def main() -> None:
     parser.add_argument("--lists", type=Path, default=Path("data/recorded"))
     parser.add_argument("--runs", type=Path, default=Path("runs/parts"))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--steps", type=int, default=3700, help="of training, 8192 samples each")
-    parser.add_argument("--clips", type=int, default=40, help="judged, of each corpus")
+    parser.add_argument("--steps", type=int, default=1000, help="of training, 8192 samples each")
+    parser.add_argument("--clips", type=int, default=20, help="judged, of each corpus")
+    parser.add_argument(
+        "--refine",
+        type=int,
+        nargs="+",
+        default=[0, 4],
+        help="steps of mel consistency, each judged",
+    )
     options = parser.parse_args()
     places = [
-        Place(options.data, options.lists / "prompts" / "judge.txt"),
-        Place(options.unseen, options.lists / "unseen" / "judge.txt"),
+        Place(options.data, options.lists / "prompts" / "judge.txt", options.clips),
+        Place(options.unseen, options.lists / "unseen" / "judge.txt", options.clips),
     ]
     untrained = options.runs / "untrained.safetensors"
     make_untrained(untrained)
@@ -129,15 +137,15 @@ def main() -> None:
     shipped = Catalogue.read().presets[preset.name].voice
     rows |= {arm: [] for arm in ARMS} | {f"{shipped}, shipped": [shipped]}
     for seed, (arm, recipe) in product(options.seeds, ARMS.items()):
-        folder = options.runs / f"{Path(recipe).name}-{seed}"
+        folder = options.runs / f"{Path(recipe).name}-{options.steps}-{seed}"
         train(arm, seed, options.steps, options.data, folder)
         rows[arm].append(str(folder))
-        judge(str(folder), places, options.clips, options.runs)
+        judge(str(folder), places, options.refine, options.runs)
     for voice in chain.from_iterable(rows.values()):
-        judge(voice, places, options.clips, options.runs)
+        judge(voice, places, options.refine, options.runs)
     for place in places:
         print(f"\n{place.data.name}, {options.steps} steps of training\n")
-        print(table(options.runs, place, rows))
+        print(table(options.runs, place, options.refine, rows))
 
 
 if __name__ == "__main__":
