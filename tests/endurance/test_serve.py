@@ -1,6 +1,6 @@
 """A service that speaks for a while: no utterance lost or swapped, and memory that does not grow.
 
-The short form takes a minute. docs/reliability.md has the figures of a longer one:
+The short form takes half a minute. docs/reliability.md has the figures of a longer one:
 
     VOCODER_SERVE_SECONDS=1200 VOCODER_SERVE_VOICE=prompts-22k pytest -s -m slow THIS_FILE
 """
@@ -27,7 +27,7 @@ from voices import some_mel
 import vocoder
 from vocoder.files.audio import float_to_int16
 
-SECONDS = float(os.environ.get("VOCODER_SERVE_SECONDS", 60))
+SECONDS = float(os.environ.get("VOCODER_SERVE_SECONDS", 30))
 LENGTHS = (1, 2, 3, 5, 8, 13, 21, 34, 55, 89, 120)  # frames
 BURST = 6  # utterances that are sent before the first is answered
 GROWTH = 16 << 20  # bytes

@@ -404,14 +404,14 @@ def session_members(session: int) -> list[int]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("n_jobs", [1, 2])
-def test_a_run_killed_ten_times_gives_the_same_bytes(tmp_path, n_jobs):
-    n_clips = 600
+def test_a_run_killed_four_times_gives_the_same_bytes(tmp_path, n_jobs):
+    n_clips = 240
     for number in range(n_clips):
         write_tone(tmp_path / "in" / f"{number:03d}.wav", seconds=1)
     preprocess("wavs", tmp_path / "in", tmp_path / "whole", n_jobs=1)
     out, chance = tmp_path / "out", random.Random(n_jobs)
     n_killed = 0
-    for attempt in range(10):
+    for attempt in range(4):
         process = start(tmp_path / "in", out, n_jobs)
         n_before = len(list((out / "mels").glob("[!.]*.npy"))) if attempt else 0
         wait_for_mels(out, n_before + chance.randrange(1, 30), process)
@@ -420,11 +420,11 @@ def test_a_run_killed_ten_times_gives_the_same_bytes(tmp_path, n_jobs):
         process.kill()
         process.wait()
         assert not (out / "manifest.json").exists() or process.returncode == 0
-    assert n_killed == 10
+    assert n_killed == 4
     # The workers end with their parent.
     assert members_after_a_while(process.pid) == []
     kept = preprocess("wavs", tmp_path / "in", out, n_jobs=1).n_kept
-    assert 10 <= kept < n_clips
+    assert 4 <= kept < n_clips
     assert contents(out) == contents(tmp_path / "whole")
 
 
