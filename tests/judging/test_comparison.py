@@ -7,7 +7,13 @@ import numpy as np
 import pytest
 from comparisons import HOSTILE, made_up
 
-from vocoder.judging.comparison import FIGURES, Comparison, VoiceScores, format_summary
+from vocoder.judging.comparison import (
+    FIGURES,
+    Comparison,
+    VoiceScores,
+    format_summary,
+    short_names,
+)
 from vocoder.judging.report import render_report
 from vocoder.judging.report.charts import strip_chart
 
@@ -148,3 +154,29 @@ def test_the_table_has_a_row_a_figure_and_a_column_a_voice():
     assert all(row[column - 1] == " " != row[column] for row in rows[1:] for column in columns)
     assert "1.000 ± 0.000*" not in rows[3]
     assert lines[-1] == comparison.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("names", "short"),
+    [
+        (["griffin-lim"], ["griffin-lim"]),
+        (["griffin-lim", "/a/runs/mine"], ["griffin-lim", "mine"]),
+        (["/a/runs/1/x", "/a/runs/2/x", "x-ray"], ["1/x", "2/x", "x-ray"]),
+        (["/a/b/mine/best.safetensors"], ["mine/best.safetensors"]),
+        (["a/1/b.safetensors", "a/2/b.safetensors"], ["1/b.safetensors", "2/b.safetensors"]),
+        (["mine", "./mine", "/mine"], ["mine", "./mine", "/mine"]),
+        (["x", "a/x"], ["x", "a/x"]),
+    ],
+)  # fmt: skip
+def test_voices_are_shown_by_the_ends_that_tell_them_apart(names, short):
+    assert list(short_names(names).values()) == short
+
+
+def test_a_table_has_no_long_paths():
+    figures = {"stoi": [1.0, 1.0, 1.0], "mel_distance": [0.0, 0.1, 0.2]}
+    far = voice("/a/long/way/to/mine", **figures)
+    comparison = dataclasses.replace(made_up(), voices=(far, voice(**figures)))
+    head = comparison.table().splitlines()[2]
+    assert head.split() == ["better", "mine", "a"]
+    assert "/a/long" not in render_report(comparison, [])
+    assert comparison.to_dict()["voices"][0]["name"] == "/a/long/way/to/mine"

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import PurePath
 from typing import Any, Literal
 
 import numpy as np
@@ -204,6 +206,11 @@ class Comparison:
             if any(figure.name in voice.values for voice in self.voices)
         ]
 
+    @cached_property
+    def labels(self) -> dict[str, str]:
+        """What people read for each voice: the end of its path that tells it from the others."""
+        return short_names([voice.name for voice in self.voices])
+
     def ranking(self, figure: str) -> list[str]:
         """Return the names of the voices that have a figure, the best first."""
         means = {
@@ -308,7 +315,7 @@ class Comparison:
 
     def table(self) -> str:
         """Return the means and their standard errors, a column for each voice."""
-        heads = ["", "better", *(voice.name for voice in self.voices)]
+        heads = ["", "better", *self.labels.values()]
         rows = [heads]
         for figure in self.figures:
             unit = self.unit(figure)
@@ -331,6 +338,22 @@ class Comparison:
             f"preset {self.preset.name}; temperature {self.temperature:g}, seed {self.seed}, "
             f"{refine}{self.device}"
         )
+
+
+def short_names(names: Sequence[str]) -> dict[str, str]:
+    """Return the shortest ends of paths that tell them apart, by the paths.
+
+    Of a checkpoint the folder stays, since all runs call theirs alike.
+    """
+    paths = {name: PurePath(name) for name in names}
+    for n in range(1, max(len(path.parts) for path in paths.values())):
+        ends = {
+            name: "/".join(path.parts[-n - (path.suffix == ".safetensors") :])
+            for name, path in paths.items()
+        }
+        if len(set(ends.values())) == len(names):
+            return ends
+    return {name: name for name in names}
 
 
 def format_summary(voice: VoiceScores, figure: Figure) -> str:

@@ -39,7 +39,8 @@ def strip_chart(comparison: Comparison, figure: Figure) -> str:
     for index, voice in enumerate(voices):
         top = index * _ROW + _ROW - _STRIP
         mean, _, n = voice.summary(figure.name)
-        parts.append(f'<text x="{_MARGIN}" y="{top - 6}">{escape(_shorten(voice.name))}</text>')
+        name = comparison.labels[voice.name]
+        parts.append(f'<text x="{_MARGIN}" y="{top - 6}">{escape(_shorten(name))}</text>')
         if not math.isfinite(mean):
             text = format_summary(voice, figure)
             parts.append(f'<text class="none" x="{_MARGIN}" y="{top + 15}">{text}</text>')
@@ -59,7 +60,7 @@ def strip_chart(comparison: Comparison, figure: Figure) -> str:
         )
         parts.append(f'<path class="dots" d="{dots}"/>')
         parts.append(f'<path class="mean" d="M{place(mean)} {top - 2}v{_STRIP}"/>')
-        told.append(f"{voice.name}: mean {mean:.{figure.n_decimals}f} of {n} clips")
+        told.append(f"{name}: mean {mean:.{figure.n_decimals}f} of {n} clips")
     bottom = len(voices) * _ROW + 4
     parts.append(f'<path class="axis" d="M{_MARGIN} {bottom}H{_WIDTH - _MARGIN}"/>')
     for tick in ticks:

@@ -35,7 +35,7 @@ def render_report(comparison: Comparison, examples: Sequence[Example]) -> str:
         comparison: The figures to show.
         examples: the clips that get pictures and sound, in this order.
     """
-    names = ", ".join(voice.name for voice in comparison.voices)
+    names = ", ".join(comparison.labels.values())
     sections = {
         "figures": ("Figures", _figures(comparison)),
         "spread": ("Spread", _spread(comparison)),
@@ -52,7 +52,7 @@ def render_report(comparison: Comparison, examples: Sequence[Example]) -> str:
 
 
 def _figures(comparison: Comparison) -> str:
-    heads = "".join(f'<th scope="col">{escape(voice.name)}</th>' for voice in comparison.voices)
+    heads = "".join(f'<th scope="col">{escape(name)}</th>' for name in comparison.labels.values())
     rows = "".join(_figure_row(comparison, figure) for figure in comparison.figures)
     notes = "".join(f"<li>{escape(note)}</li>" for note in comparison.notes)
     return f"""<section aria-labelledby="figures">
@@ -126,7 +126,13 @@ def _example(comparison: Comparison, example: Example, index: int) -> str:
     scores = {voice.name: voice for voice in comparison.voices}
     sounds = {RECORDING: example.recording, **example.sounds}
     players = "".join(
-        _player(example, name, audio, rate, _caption(comparison, scores.get(name), place))
+        _player(
+            example,
+            comparison.labels.get(name, name),
+            audio,
+            rate,
+            _caption(comparison, scores.get(name), place),
+        )
         for name, audio in sounds.items()
     )
     return f"""<article aria-labelledby="clip-{index}">
@@ -234,7 +240,8 @@ def _clip_row(
         else "<td>–</td>"
         for figure in figures
     )
-    return f'<tr><th scope="row">{link}</th><td>{escape(voice.name)}</td>{cells}</tr>\n'
+    name = escape(comparison.labels[voice.name])
+    return f'<tr><th scope="row">{link}</th><td>{name}</td>{cells}</tr>\n'
 
 
 def _number(value: float, figure: Figure) -> str:
