@@ -22,7 +22,7 @@ from vocoder.kernels.invert_flow.op import Call as RowCall
 
 GPU = Call(
     device="cuda",
-    card=Card("NVIDIA H100", (9, 0), has_triton=True),
+    card=Card("NVIDIA H100", (9, 0), is_nvidia=True, has_triton=True),
     dtype=torch.bfloat16,
     channels=64,
     n_mels=80,
@@ -30,8 +30,9 @@ GPU = Call(
     d_h=1,
     queued=False,
 )
-T4 = Card("Tesla T4", (7, 5), has_triton=True)
-BARE = Card("NVIDIA A100", (8, 0), has_triton=False)
+T4 = Card("Tesla T4", (7, 5), is_nvidia=True, has_triton=True)
+AMD = Card("AMD Instinct MI300X", (9, 4), is_nvidia=False, has_triton=True)
+BARE = Card("NVIDIA A100", (8, 0), is_nvidia=True, has_triton=False)
 
 
 def layer() -> None:
@@ -45,7 +46,7 @@ def layer() -> None:
 def test_triton_where_its_kernels_can(
     capability: tuple[int, int], dtype: torch.dtype, channels: int
 ) -> None:
-    card = Card("any", capability, has_triton=True)
+    card = Card("any", capability, is_nvidia=True, has_triton=True)
     call = replace(GPU, card=card, dtype=dtype, channels=channels)
     choice = choose(BACKENDS, call, "auto")
     assert choice.backend.name == "triton"
@@ -58,6 +59,7 @@ def test_triton_where_its_kernels_can(
         ({"device": "cpu", "card": None}, "on the cpu, not on an NVIDIA GPU"),
         ({"device": "mps", "card": None}, "on the mps, not on an NVIDIA GPU"),
         ({"card": T4}, "Tesla T4 has compute capability 7.5; the kernels need a card with 8.0"),
+        ({"card": AMD}, "AMD Instinct MI300X is no NVIDIA card"),
         ({"card": BARE}, "NVIDIA A100 lacks triton, which is not installed; `pip install triton`"),
         ({"dtype": torch.float32}, "float32 has no tensor cores; use autocast"),
         ({"dtype": torch.float64}, "float64 has no tensor cores"),

@@ -15,11 +15,14 @@ class Card:
     Args:
         name: What its maker calls it, such as "Tesla T4".
         capability: Compute capability, such as (7, 5).
+        is_nvidia: It is NVIDIA's. torch for ROCm calls the cards of AMD CUDA devices too, and has
+            a compute capability for each.
         has_triton: Triton can be imported.
     """
 
     name: str
     capability: tuple[int, int]
+    is_nvidia: bool
     has_triton: bool
 
 
@@ -37,6 +40,7 @@ def find_card(device: str, index: int | None = None) -> Card | None:
     return Card(
         torch.cuda.get_device_name(index),
         torch.cuda.get_device_capability(index),
+        torch.version.hip is None,
         importlib.util.find_spec("triton") is not None,
     )
 
@@ -51,6 +55,8 @@ def refuse_card(device: str, card: Card | None) -> str | None:
     """Say why no Triton kernel of ours can run on a device, whatever the call."""
     if card is None:
         return f"the tensors are on the {device}, not on an NVIDIA GPU"
+    if not card.is_nvidia:
+        return Lack(f"{card.name} is no NVIDIA card, for which alone the kernels are written")
     if card.capability < OLDEST:
         version = ".".join(map(str, card.capability))
         return Lack(

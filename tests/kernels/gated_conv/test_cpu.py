@@ -134,7 +134,7 @@ CALL = Call("cpu", None, torch.float32, 64, 80, 2, 1, queued=False)
         ({"dtype": torch.bfloat16}, "cpu", False),
         ({"dtype": torch.bfloat16, "has_numba": False}, "reference", True),
         ({"dtype": torch.float16}, "reference", True),
-        ({"device": "cuda", "card": Card("Tesla T4", (7, 5), True)}, "reference", True),
+        ({"device": "cuda", "card": Card("Tesla T4", (7, 5), True, True)}, "reference", True),
     ],
 )
 def test_choice(change: dict[str, object], automatic: str, refused: bool) -> None:

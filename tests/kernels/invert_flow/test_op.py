@@ -112,7 +112,7 @@ def test_casting_keeps_what_is_shared() -> None:
         assert layer.bias.dtype == layer.out.dtype == torch.float64
 
 
-CARD = Card("NVIDIA H100", (9, 0), has_triton=True)
+CARD = Card("NVIDIA H100", (9, 0), is_nvidia=True, has_triton=True)
 H100 = Call("cuda", CARD, torch.float16, torch.float32, 64, 80, 1)
 
 
