@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -63,6 +64,19 @@ def test_a_run_leaves_what_it_promises(data: Path, tmp_path: Path) -> None:
     assert voice.path.name == "best.safetensors"
     assert voice.metrics.keys() == test[0].keys() - {"step"}
     assert not any(name.startswith("training.") for name in bits(voice.path))
+
+
+def test_figures_are_named_by_the_split_that_they_are_of(tmp_path: Path) -> None:
+    data = make_corpus(tmp_path / "corpus")
+    manifest = Corpus.open(data).manifest
+    held_out, chosen_by, *others = manifest.utterances
+    clips = (held_out, replace(chosen_by, split="validation"), *others)
+    (data / "manifest.json").write_text(replace(manifest, utterances=clips).to_json())
+    Trainer(tiny_recipe(steps=4), data, tmp_path / "run").fit()
+    best = checkpoint.load(tmp_path / "run").metrics
+    score = log_likelihood(checkpoint.load(tmp_path / "run").model, Corpus.open(data), [clips[1]])
+    assert best["validation/nats_per_dim"] == pytest.approx(score.mean_over_clips, rel=1e-5)
+    assert not any(name.startswith("test/") for name in best)
 
 
 def test_likelihood_rises(data: Path, tmp_path: Path) -> None:

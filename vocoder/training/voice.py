@@ -11,6 +11,7 @@ from torch import Tensor
 
 from vocoder.data.speech.corpus import Corpus
 from vocoder.data.speech.crops import Crops
+from vocoder.data.speech.reader import Split
 from vocoder.data.speech.silence import MUCH_SILENCE, silence_warning, silent_share
 from vocoder.errors import VocoderError
 from vocoder.judging.likelihood import log_likelihood
@@ -69,8 +70,8 @@ class VoiceTask(Task[VoiceModel]):
             logger.warning("%s: %s", data, silence_warning(share))
         self.examples = f"crops of {self.train.segment_length} samples"
         # What selects the best checkpoint is no test of it any more, where the corpus allows.
-        held_out = self.corpus.utterances("validation") or self.corpus.utterances("test")
-        self.test_clips = held_out[: self.train.eval_clips]
+        self.split: Split = "validation" if self.corpus.utterances("validation") else "test"
+        self.held_out = self.corpus.utterances(self.split)[: self.train.eval_clips]
         self.units_per_step = self.train.batch_size * self.train.segment_length
         self.facts = {
             "name": self.corpus.name,
@@ -106,14 +107,14 @@ class VoiceTask(Task[VoiceModel]):
         return {"flow_logdet": model.flow_logdets(*first)}
 
     def evaluate(self, model: VoiceModel) -> Score | None:
-        """Score whole test clips."""
-        if not self.test_clips:
+        """Score whole held-out clips; the figures are named by the split that they are of."""
+        if not self.held_out:
             return None
-        score = log_likelihood(model.fold(), self.corpus, self.test_clips)
+        score = log_likelihood(model.fold(), self.corpus, self.held_out)
         metrics = {
-            "test/nats_per_dim": score.mean_over_clips,
-            "test/nats_per_dim_by_length": score.per_sample,
-            "test/nats_per_dim_active": score.active,
+            f"{self.split}/nats_per_dim": score.mean_over_clips,
+            f"{self.split}/nats_per_dim_by_length": score.per_sample,
+            f"{self.split}/nats_per_dim_active": score.active,
         }
         return Score(metrics, score.mean_over_clips)
 
@@ -127,7 +128,7 @@ class VoiceTask(Task[VoiceModel]):
         preset = self.corpus.preset
         analyse = MelSpectrogram(preset)
         frames = int(PICTURED_SECONDS * preset.sample_rate / preset.hop_length)
-        for i, clip in enumerate(self.test_clips[:PICTURED_CLIPS]):
+        for i, clip in enumerate(self.held_out[:PICTURED_CLIPS]):
             mel = torch.tensor(self.corpus.mel(clip)[:, :frames])
             noise = torch.Generator().manual_seed(self.train.seed)
             z = torch.randn(1, mel.shape[1] * preset.hop_length, generator=noise)
