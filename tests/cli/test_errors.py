@@ -20,6 +20,7 @@ from safetensors.torch import load_file, save_file
 from voices import save_tiny_voice, some_mel
 
 from vocoder.cli import commands
+from vocoder.data.speech.sharding import shard_corpus
 from vocoder.device import resolve_device
 from vocoder.errors import VocoderError
 from vocoder.mel.files import write_mel
@@ -151,6 +152,8 @@ def test_names_that_are_not_there(run, tmp_path, voice, out):
     assert_one_error_line(listing, "list.txt: line 2", tmp_path / "b.npy")
     (tmp_path / "empty").mkdir()
     assert_one_error_line(run("synthesize", tmp_path / "empty", "-o", out), "holds no mel or audio")
+    sharded = shard_corpus(make_corpus(tmp_path / "corpus"), tmp_path / "sharded").folder
+    assert_one_error_line(run("synthesize", sharded, "-o", out), "sharded: its mels are in shards")
     assert left_in(out) == []
 
 

@@ -99,6 +99,10 @@ def _folder_sources(folder: Path) -> list[Source]:
         )
     for place, why in found.left_out:
         logger.warning("%s: left out: %s", root / place, why)
+    if not usable and (folder / "manifest.json").is_file() and (folder / "shards").is_dir():
+        raise VocoderError(
+            f"{folder}: its mels are in shards, for training; name the corpus that they are of"
+        )
     if not usable:
         raise VocoderError(f"{folder}: holds no mel or audio files")
     return [
