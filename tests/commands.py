@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import wave
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,3 +64,11 @@ def left_in(folder):
 def error_command(result):
     """Return the arguments of the command that an error tells to run."""
     return re.search(r"convert it: vocoder (.*)$", result.err.strip())[1].split()
+
+
+def n_samples(path_or_bytes):
+    """Return how many samples a WAV holds, which is to be mono and of 16 bits."""
+    source = io.BytesIO(path_or_bytes) if isinstance(path_or_bytes, bytes) else str(path_or_bytes)
+    with wave.open(source) as file:
+        assert (file.getnchannels(), file.getsampwidth()) == (1, 2)
+        return file.getnframes()

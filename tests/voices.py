@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import torch
 from helpers import perturb
 
@@ -57,3 +58,9 @@ def some_mel(n_frames, seed=0):
     """A mel (80, F) with values such as speech has under the preset tacotron2-22k."""
     generator = torch.Generator().manual_seed(seed)
     return (torch.randn(80, n_frames, generator=generator) * 2 - 5).clamp(-11.5, 2)
+
+
+def save_mel(path, n_frames=4, seed=0):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.save(path, some_mel(n_frames, seed).numpy())
+    return path
