@@ -56,7 +56,10 @@ def refuse_card(device: str, card: Card | None) -> str | None:
     if card is None:
         return f"the tensors are on the {device}, not on an NVIDIA GPU"
     if not card.is_nvidia:
-        return Lack(f"{card.name} is no NVIDIA card, for which alone the kernels are written")
+        return Lack(
+            f"{card.name} is no NVIDIA card; the kernels need one with compute capability 8.0 or "
+            "newer"
+        )
     if card.capability < OLDEST:
         version = ".".join(map(str, card.capability))
         return Lack(

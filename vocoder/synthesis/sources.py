@@ -99,11 +99,11 @@ def _folder_sources(folder: Path) -> list[Source]:
         )
     for place, why in found.left_out:
         logger.warning("%s: left out: %s", root / place, why)
-    if not usable and (folder / "manifest.json").is_file() and (folder / "shards").is_dir():
-        raise VocoderError(
-            f"{folder}: its mels are in shards, for training; name the corpus that they are of"
-        )
     if not usable:
+        if (folder / "manifest.json").is_file() and (folder / "shards").is_dir():
+            raise VocoderError(
+                f"{folder}: its mels are in shards, for training; name the corpus that they are of"
+            )
         raise VocoderError(f"{folder}: holds no mel or audio files")
     return [
         Source(root / path, PurePosixPath(path.with_suffix("").as_posix()))

@@ -1,3 +1,5 @@
+"""Recordings to a corpus: bad files, what is there already, stops and kills."""
+
 from __future__ import annotations
 
 import hashlib
