@@ -1,0 +1,37 @@
+"""The story of what bfloat16 does to a voice's sound runs, and prints figures that make sense."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import librosa
+import pytest
+import soundfile
+
+from vocoder.data.speech.preprocess import preprocess
+
+EGS = Path(__file__).parents[2] / "egs"
+
+
+@pytest.mark.slow
+def test_both_types_are_judged_on_the_same_clips(tmp_path: Path) -> None:
+    wavs, corpus, ids = (tmp_path / name for name in ("wavs", "corpus", "judge.txt"))
+    wavs.mkdir()
+    for name in ("ES000001", "ES000002"):
+        recording = EGS / "quickstart" / "corpus" / "wavs" / f"{name}.flac"
+        # PESQ wants speech; beyond 9.01 s DNSMOS would hear every second anew, as it would of 1.0 s
+        sound, _ = librosa.load(recording, sr=16000, duration=1.2)
+        soundfile.write(wavs / f"{name}.wav", sound, 16000)
+    preprocess("wavs", wavs, corpus, preset="speecht5-16k", n_jobs=1)
+    ids.write_text("ES000001\nES000002\n", encoding="utf-8")
+    command = [sys.executable, EGS / "recorded_speech" / "bfloat16.py", "prompts-16k"]
+    command += ["--data", corpus, "--ids", ids, "--clips", "1", "--refine", "1"]
+    done = subprocess.run(list(map(str, command)), check=True, capture_output=True, text=True)
+    (decibels,) = re.findall(r"^decibels of .*: mean ([\d.]+),", done.stdout, re.MULTILINE)
+    assert 30 < float(decibels) < 70  # a difference that was computed, and a small one
+    (row,) = re.findall(r"^\| DNSMOS overall \|.*", done.stdout, re.MULTILINE)
+    narrow, wide = (float(cell) for cell in row.split("|")[2:4])
+    assert narrow == pytest.approx(wide, abs=0.1)
