@@ -79,7 +79,8 @@ def do(run: Run, settings: Settings) -> None:
     trainer.fit()
     if trainer.step < steps:
         raise StoppedError(f"{folder}: stopped at step {trainer.step} of {steps}")
-    figures = {"recipe": name, "seed": seed, "steps": steps} | judge(folder, settings)
+    figures = {"recipe": name, "seed": seed, "steps": steps, "precision": trainer.learner.precision}
+    figures |= judge(folder, settings)
     seconds = TrainingLog.read(folder).processor_seconds()
     timed = steps - steps % recipe.train.log_every  # those that a line of the log counts
     figures["minutes"] = seconds / 60

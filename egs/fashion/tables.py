@@ -38,8 +38,8 @@ def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def _results(rows: Sequence[Row]) -> str:
     """Return a table with a row for each run, best first."""
     outside = sorted({name for row in rows for name in row if name.startswith(OUTSIDE)})
-    heads = ["recipe", "seed", "parameters", "steps", "minutes", "images/s", "bits/dim"]
-    heads += ["importance-weighted", "inversion error", "samples/s"]
+    heads = ["recipe", "seed", "parameters", "steps", "precision", "minutes", "images/s"]
+    heads += ["bits/dim", "importance-weighted", "inversion error", "samples/s"]
     heads += [name.removeprefix(OUTSIDE) for name in outside]
     return _table(
         heads,
@@ -49,6 +49,7 @@ def _results(rows: Sequence[Row]) -> str:
                 str(row["seed"]),
                 f"{row['parameters']:,}",
                 f"{row['steps']:,}",
+                row["precision"],
                 f"{row['minutes']:.1f}",
                 "" if row["images/s"] is None else f"{row['images/s']:.0f}",
                 f"{row[BITS]:.3f} ± {row['standard error']:.3f}",

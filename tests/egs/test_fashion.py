@@ -57,6 +57,7 @@ def test_models_are_trained_scored_drawn_and_listed_once(tmp_path: Path) -> None
     for name in ("nanoglow-1", "nanoglow-mar-1"):
         figures = json.loads((runs / name / "figures.json").read_text())
         assert figures["steps"] == 2  # the half of 4
+        assert figures["precision"] in ("float32", "bf16")
         assert figures["test images"] == 8
         assert figures["minutes"] > 0
         assert np.load(runs / name / "bits.npy").shape == (8,)
@@ -93,6 +94,7 @@ def row(recipe: str, seed: int, bits: float, validation: float) -> dict[str, Any
         "seed": seed,
         "parameters": 1000,
         "steps": 2,
+        "precision": "float32",
         "minutes": 1.0,
         "images/s": 3.0,
         "bits/dim at 1x28x28": bits,
@@ -131,3 +133,13 @@ def test_the_tables_pair_images_and_the_validation_images_choose(
     assert "| +0.1000 (+0.1000 to +0.1000) | 1 | holds |" in first
     assert second.endswith(" | 1 | open |")
     assert compare_module.best(tmp_path, 1) == ["fashion/nanoglow-naive", "fashion/nanoglow"]
+
+
+def test_the_documentation_shows_the_tables_of_the_kept_runs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.syspath_prepend(EGS)
+    kept = importlib.import_module("tables").tables(EGS / "results")
+    assert "| `fashion/glow` | 1 |" in kept
+    page = (EGS.parents[1] / "docs" / "images.md").read_text(encoding="utf-8")
+    assert all(table in page for table in kept.split("\n\n"))
