@@ -27,7 +27,7 @@ def finished(runs: Path) -> list[Row]:
 def tables(runs: Path) -> str:
     """Return all tables of the runs in a folder that have a row, as Markdown."""
     rows = sorted(finished(runs), key=lambda row: row[BITS])
-    return "\n\n".join(filter(None, [_results(rows), _seeds(rows), _orders(rows)]))
+    return "\n\n".join(filter(None, [_results(rows), _costs(rows), _seeds(rows), _orders(rows)]))
 
 
 def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -36,13 +36,31 @@ def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def _results(rows: Sequence[Row]) -> str:
-    """Return a table with a row for each run, best first."""
+    """Return a table of what each run's model scores, best first."""
     outside = sorted({name for row in rows for name in row if name.startswith(OUTSIDE)})
-    heads = ["recipe", "seed", "parameters", "steps", "precision", "minutes", "images/s"]
-    heads += ["bits/dim", "importance-weighted", "inversion error", "samples/s"]
+    heads = ["recipe", "seed", "bits/dim", "importance-weighted", "inversion error"]
     heads += [name.removeprefix(OUTSIDE) for name in outside]
     return _table(
         heads,
+        [
+            [
+                f"`{row['recipe']}`",
+                str(row["seed"]),
+                f"{row[BITS]:.3f} ± {row['standard error']:.3f}",
+                f"{row[f'{BITS}, importance-weighted']:.3f}",
+                f"{row['inversion error']:.1e}",
+                *(f"{row[name]:.2f}" for name in outside),
+            ]
+            for row in rows
+        ],
+    )
+
+
+def _costs(rows: Sequence[Row]) -> str:
+    """Return a table of what each run took, and how fast its model draws, in the same order."""
+    heads = ["recipe", "seed", "parameters", "steps", "precision", "minutes", "images/s"]
+    return _table(
+        [*heads, "samples/s"],
         [
             [
                 f"`{row['recipe']}`",
@@ -52,11 +70,7 @@ def _results(rows: Sequence[Row]) -> str:
                 row["precision"],
                 f"{row['minutes']:.1f}",
                 "" if row["images/s"] is None else f"{row['images/s']:.0f}",
-                f"{row[BITS]:.3f} ± {row['standard error']:.3f}",
-                f"{row[f'{BITS}, importance-weighted']:.3f}",
-                f"{row['inversion error']:.1e}",
                 f"{row['samples/s']:.1f}",
-                *(f"{row[name]:.2f}" for name in outside),
             ]
             for row in rows
         ],

@@ -47,10 +47,11 @@ def test_models_are_trained_scored_drawn_and_listed_once(tmp_path: Path) -> None
     runs = tmp_path / "runs"
     more = ("--recipes", "fashion/nanoglow", "fashion/nanoglow-mar", "--share=0.5", "--jobs=2")
     first = compare(runs, data, *more)
-    results, orders = first.strip().split("\n\n")
-    head, _, *rows = results.splitlines()
-    assert head.endswith("| digits | noise | upside-down |")
-    assert [row.count("|") for row in rows] == [head.count("|")] * 2
+    results, costs, orders = first.strip().split("\n\n")
+    assert results.splitlines()[0].endswith("| digits | noise | upside-down |")
+    for table in (results, costs):
+        head, _, *rows = table.splitlines()
+        assert [row.count("|") for row in rows] == [head.count("|")] * 2
     assert [row.split(" | ")[0] for row in orders.splitlines()[2:]] == [
         "| `fashion/nanoglow` > `fashion/nanoglow-mar`"
     ]
@@ -126,8 +127,11 @@ def test_the_tables_pair_images_and_the_validation_images_choose(
         np.save(folder / "bits.npy", bits)
         figures = row(recipe, seed, float(bits.mean()), validation)
         (folder / "figures.json").write_text(json.dumps(figures))
-    results, seeds, orders = tables.tables(tmp_path).split("\n\n")
-    assert results.splitlines()[2].startswith("| `fashion/nanoglow` | 2 |")
+    results, costs, seeds, orders = tables.tables(tmp_path).split("\n\n")
+    assert results.splitlines()[2].startswith("| `fashion/nanoglow` | 2 | 1.500 ± ")
+    assert (
+        costs.splitlines()[2] == "| `fashion/nanoglow` | 2 | 1,000 | 2 | float32 | 1.0 | 3 | 2.0 |"
+    )
     assert seeds.splitlines()[2:] == ["| `fashion/nanoglow` | 2 | 1.550 (1.500 to 1.600) |"]
     first, second = orders.splitlines()[2:]
     assert "| +0.1000 (+0.1000 to +0.1000) | 1 | holds |" in first
