@@ -7,10 +7,14 @@ A CPU that does not multiply in bfloat16 computes the same sound, slowly.
 """
 
 import argparse
+import contextlib
 import math
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from tqdm import tqdm
 
@@ -18,6 +22,7 @@ from vocoder import load
 from vocoder.data.speech.corpus import Corpus
 from vocoder.data.speech.given_splits import read_list
 from vocoder.judging import metrics
+from vocoder.judging.comparison import VoiceScores
 from vocoder.judging.paired import paired_difference
 
 TYPES = ("bfloat16", "float32")
@@ -40,7 +45,10 @@ def main() -> None:
     rate = corpus.preset.sample_rate
     found: dict[str, list[float]] = {}
 
-    def note(figure: str, value: float) -> None:
+    def note(figure: str, measure: Callable[..., float], *arguments: Any) -> None:
+        value = math.nan  # of a clip without enough speech, say
+        with contextlib.suppress(metrics.UndefinedFigureError):
+            value = measure(*arguments)
         found.setdefault(figure, []).append(value)
 
     for name in tqdm(wanted, desc="clips", disable=None):
@@ -51,23 +59,28 @@ def main() -> None:
             for kind, voice in voices.items()
         }
         narrow, wide = (sounds[kind] for kind in TYPES)
-        apart = np.square(wide - narrow).sum()
-        note(LIKE_FLOAT32[0], 10 * math.log10(np.square(wide).sum() / apart))
-        note(LIKE_FLOAT32[1], metrics.pesq(wide, narrow, rate))
+        note(LIKE_FLOAT32[0], decibels_over, wide, wide - narrow)
+        note(LIKE_FLOAT32[1], metrics.pesq, wide, narrow, rate)
         for kind, sound in sounds.items():
-            note(f"DNSMOS overall, {kind}", metrics.dnsmos_overall(sound, rate))
-            note(f"DNSMOS P.808, {kind}", metrics.dnsmos_p808(sound, rate))
-            note(f"PESQ, {kind}", metrics.pesq(recording, sound, rate))
-            note(f"STOI, {kind}", metrics.stoi(recording, sound, rate))
+            note(f"DNSMOS overall, {kind}", metrics.dnsmos_overall, sound, rate)
+            note(f"DNSMOS P.808, {kind}", metrics.dnsmos_p808, sound, rate)
+            note(f"PESQ, {kind}", metrics.pesq, recording, sound, rate)
+            note(f"STOI, {kind}", metrics.stoi, recording, sound, rate)
+    scores = VoiceScores("both", {figure: np.array(values) for figure, values in found.items()})
     for figure in LIKE_FLOAT32:
-        values = np.array(found[figure])
-        print(f"{figure}: mean {values.mean():.3f}, least {values.min():.3f}")
-    print("\n| | bfloat16 | float32 | difference, 95 % |\n|---|---|---|---|")
+        mean, _, n = scores.summary(figure)
+        print(f"{figure}: mean {mean:.3f}, least {np.nanmin(scores.values[figure]):.3f}, {n} clips")
+    print("\n| | bfloat16 | float32 | difference, 95 % | clips |\n|---|---|---|---|---|")
     for figure in ("DNSMOS overall", "DNSMOS P.808", "PESQ", "STOI"):
-        narrow, wide = (np.array(found[f"{figure}, {kind}"]) for kind in TYPES)
-        apart = paired_difference(narrow, wide)
-        interval = f"{apart.mean:+.4f} ({apart.low:+.4f} to {apart.high:+.4f})"
-        print(f"| {figure} | {narrow.mean():.4f} | {wide.mean():.4f} | {interval} |")
+        of_types = [f"{figure}, {kind}" for kind in TYPES]
+        means = " | ".join(f"{scores.summary(name)[0]:.4f}" for name in of_types)
+        mean, low, high, n = paired_difference(*(scores.values[name] for name in of_types))
+        print(f"| {figure} | {means} | {mean:+.4f} ({low:+.4f} to {high:+.4f}) | {n} |")
+
+
+def decibels_over(sound: npt.NDArray[np.float32], difference: npt.NDArray[np.float32]) -> float:
+    """Return by how many decibels a sound (N,) is stronger than a difference (N,)."""
+    return 10 * math.log10(np.square(sound).sum() / np.square(difference).sum())
 
 
 if __name__ == "__main__":

@@ -24,7 +24,13 @@ from vocoder.data.speech.corpus import MANIFEST, Corpus, Utterance
 from vocoder.data.speech.given_splits import read_list
 from vocoder.errors import VocoderError
 from vocoder.judging import metrics
-from vocoder.judging.comparison import FIGURES, RECORDING, Comparison, VoiceScores
+from vocoder.judging.comparison import (
+    FIGURES,
+    RECORDING,
+    Comparison,
+    VoiceScores,
+    short_names,
+)
 from vocoder.judging.likelihood import clip_likelihood
 from vocoder.judging.report import Example, render_report
 from vocoder.judging.report.document import report_file
@@ -176,14 +182,19 @@ def _notes(
     tables: Sequence[_Table], undefined: Counter[tuple[str, str]], n_clips: int
 ) -> list[str]:
     """Return what a reader of the figures should know of them, and of clips that have none."""
-    notes = [note for table in tables if (note := table.likelihood_note()) is not None]
+    labels = short_names([table.name for table in tables])
+    notes = [
+        f"{labels[table.name]}: {note}"
+        for table in tables
+        if (note := table.likelihood_note()) is not None
+    ]
     notes += [
-        f"{voice}: {FIGURES[name].label} is undefined for {n} of {n_clips} clips"
+        f"{labels[voice]}: {FIGURES[name].label} is undefined for {n} of {n_clips} clips"
         for (voice, name), n in undefined.items()
     ]
     notes += [
-        f"{table.name}: the log-likelihood is not finite for {table.n_diverged} of {n_clips} "
-        "clips; take an earlier checkpoint"
+        f"{labels[table.name]}: the log-likelihood is not finite for {table.n_diverged} of "
+        f"{n_clips} clips; take an earlier checkpoint"
         for table in tables
         if table.n_diverged
     ]
@@ -321,12 +332,12 @@ class _Table:
             return None
         if not self.has_likelihood:
             return (
-                f"{self.name}: its log-likelihood is one given epochs, and is left out, since the "
-                "corpus holds none; preprocess it with --epochs"
+                "its log-likelihood is one given epochs, and is left out, since the corpus "
+                "holds none; preprocess it with --epochs"
             )
         return (
-            f"{self.name}: its log-likelihood is one given the mel and the epochs of the "
-            "recording; do not set it beside one given the mel alone"
+            "its log-likelihood is one given the mel and the epochs of the recording; do not "
+            "set it beside one given the mel alone"
         )
 
     def scores(self) -> VoiceScores:
