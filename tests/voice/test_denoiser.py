@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from pathlib import Path
 
@@ -84,6 +85,23 @@ def test_the_hum_goes_and_speech_stays(cleaner, speech):
         for audio in (noisy, clean)
     )
     assert after < before
+
+
+def test_mel_consistency_is_no_hum() -> None:
+    """Its steps make a loud sound of the mel that the hum is heard in; 16 of them do by default."""
+    voice = FlowVocoder(voice_models()["nanoflow"], TACOTRON2, device="cpu")
+    bias = Denoiser(voice).bias
+    voice.default_refine = 4
+    assert torch.equal(Denoiser(voice).bias, bias)
+
+
+@pytest.mark.parametrize("hop_length", [16, 40, 300])
+def test_a_hum_is_heard_at_any_hop_length(hop_length: int) -> None:
+    voice = HummingVoice()
+    wide = Denoiser(voice).bias
+    voice.preset = dataclasses.replace(TACOTRON2, hop_length=hop_length)
+    lines = [k * 1024 // 8 for k in (1, 2, 3)]
+    torch.testing.assert_close(Denoiser(voice).bias[lines], wide[lines], rtol=1e-3, atol=0)
 
 
 def test_speech_without_a_hum_is_hardly_changed(cleaner, speech):

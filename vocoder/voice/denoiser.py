@@ -23,7 +23,9 @@ from vocoder.voice.griffin_lim import GriffinLimVocoder
 from vocoder.voice.vocoder import Vocoder
 
 _N_FFT, _HOP = 1024, 256  # samples, as in WaveGlow
-_BIAS_FRAMES = 64  # of the mel that the bias is heard in; a quarter at each end is left out
+# Of the mel that the bias is heard in, at the least; a quarter at each end is left out.
+_BIAS_FRAMES = 64
+_BIAS_SAMPLES = 16 * _N_FFT
 # Samples transformed at once, a multiple of the hop, so that an hour takes no more than a minute.
 _BLOCK = 1024 * _HOP
 
@@ -45,8 +47,10 @@ class Denoiser:
         if isinstance(voice, GriffinLimVocoder):
             self.bias = torch.zeros(_N_FFT // 2 + 1, device=voice.device)
             return
-        ones = torch.full((voice.n_mels, _BIAS_FRAMES), voice.preset.compress(1.0))
-        hum = voice.synthesize(ones, temperature=0.0, seed=0)
+        n_frames = max(_BIAS_FRAMES, -(-_BIAS_SAMPLES // voice.hop_length))
+        ones = torch.full((voice.n_mels, n_frames), voice.preset.compress(1.0), device="cpu")
+        # Mel consistency would hold the hum to that mel, and make a loud sound of it.
+        hum = voice.synthesize(ones, temperature=0.0, seed=0, refine=0)
         quarter = len(hum) // 4
         spectrum = _stft(hum[None, quarter:-quarter])
         # Frames at either end hold the edge of the cut.
@@ -59,7 +63,7 @@ class Denoiser:
     @overload
     def __call__(self, audio: Array, strength: float = 0.1) -> Array: ...
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def __call__(self, audio: Tensor | Array, strength: float = 0.1) -> Tensor | Array:
         """Take the bias out of audio, the voice's own or any other.
 
