@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
+from vocoder.device import check_dtype, resolve_device
 from vocoder.errors import VocoderError
 from vocoder.mel.griffin_lim import GriffinLim
 from vocoder.mel.presets import MelPreset, get_preset
@@ -39,9 +41,10 @@ class GriffinLimVocoder(Vocoder):
 
     def to(self, device: str | torch.device) -> GriffinLimVocoder:
         """Return the same voice on another device; this one stays where it is."""
-        return GriffinLimVocoder(
-            self.preset, n_iter=self._invert.n_iter, device=device, dtype=self.dtype
-        )
+        other = copy.copy(self)
+        other.device = resolve_device(device)
+        check_dtype(other.device, other.dtype)
+        return other
 
     def _render(
         self,
