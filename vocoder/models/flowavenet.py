@@ -8,7 +8,6 @@ from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import parametrize
 from torch.nn.utils.parametrizations import weight_norm
 from torch.utils.checkpoint import checkpoint
 
@@ -135,48 +134,46 @@ class FloWaveNet(CouplingFlow):
         """Like `forward`, with the log-derivative of each step (B, N) instead of their sum."""
         parts, log_derivatives = {}, []
         checkpointing = self.checkpointing and torch.is_grad_enabled()
-        with parametrize.cached():
-            c = self._conditioning(cond, x.shape[-1], offset)
-            x = x.unsqueeze(1)
-            for b in self.config.blocks:
-                x, c = squeeze1d(x, 2), squeeze1d(c, 2)
-                for flow, estimator in self._flows(b, c):
-                    if checkpointing:
-                        x, d = checkpoint(flow.per_column, x, estimator, use_reentrant=False)
-                    else:
-                        x, d = flow.per_column(x, estimator)
-                    log_derivatives.append(share_out(d, 2 ** (b + 1)))
-                if str(b) in self.priors:
-                    x, d = self.split.elementwise(x, self._prior(b, c))
-                    log_derivatives.append(share_out(d.sum(dim=1), 2 ** (b + 1)))
-                    x, parts[b] = x.chunk(2, dim=1)
-            z = x
-            for b in reversed(self.config.blocks):
-                z = torch.cat([z, parts[b]], dim=1) if b in parts else z
-                z = unsqueeze1d(z, 2)
+        c = self._conditioning(cond, x.shape[-1], offset)
+        x = x.unsqueeze(1)
+        for b in self.config.blocks:
+            x, c = squeeze1d(x, 2), squeeze1d(c, 2)
+            for flow, estimator in self._flows(b, c):
+                if checkpointing:
+                    x, d = checkpoint(flow.per_column, x, estimator, use_reentrant=False)
+                else:
+                    x, d = flow.per_column(x, estimator)
+                log_derivatives.append(share_out(d, 2 ** (b + 1)))
+            if str(b) in self.priors:
+                x, d = self.split.elementwise(x, self._prior(b, c))
+                log_derivatives.append(share_out(d.sum(dim=1), 2 ** (b + 1)))
+                x, parts[b] = x.chunk(2, dim=1)
+        z = x
+        for b in reversed(self.config.blocks):
+            z = torch.cat([z, parts[b]], dim=1) if b in parts else z
+            z = unsqueeze1d(z, 2)
         return z.squeeze(1), log_derivatives
 
     def inverse(self, z: Tensor, cond: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Map noise to audio; see `VoiceModel`. z may be shorter than the mel."""
-        with parametrize.cached():
-            c = self._conditioning(cond, z.shape[-1], 0, lengths)
-            x = z.unsqueeze(1)
-            parts = {}
-            for b in self.config.blocks:
-                x, c = squeeze1d(x, 2), squeeze1d(c, 2)
-                if str(b) in self.priors:
-                    x, parts[b] = x.chunk(2, dim=1)
-            for b in reversed(self.config.blocks):
-                mask = None
-                if lengths is not None:
-                    columns = lengths * self.hop_length // 2 ** (b + 1)
-                    mask = column_mask(columns, x.shape[-1])[:, 0]
-                if b in parts:
-                    x = torch.cat([x, parts[b]], dim=1)
-                    x = self.split.inverse(x, self._prior(b, c, mask))
-                for flow, estimator in reversed(self._flows(b, c, mask)):
-                    x = flow.inverse(x, estimator)
-                x, c = unsqueeze1d(x, 2), unsqueeze1d(c, 2)
+        c = self._conditioning(cond, z.shape[-1], 0, lengths)
+        x = z.unsqueeze(1)
+        parts = {}
+        for b in self.config.blocks:
+            x, c = squeeze1d(x, 2), squeeze1d(c, 2)
+            if str(b) in self.priors:
+                x, parts[b] = x.chunk(2, dim=1)
+        for b in reversed(self.config.blocks):
+            mask = None
+            if lengths is not None:
+                columns = lengths * self.hop_length // 2 ** (b + 1)
+                mask = column_mask(columns, x.shape[-1])[:, 0]
+            if b in parts:
+                x = torch.cat([x, parts[b]], dim=1)
+                x = self.split.inverse(x, self._prior(b, c, mask))
+            for flow, estimator in reversed(self._flows(b, c, mask)):
+                x = flow.inverse(x, estimator)
+            x, c = unsqueeze1d(x, 2), unsqueeze1d(c, 2)
         return x.squeeze(1)
 
     def _conditioning(

@@ -10,7 +10,6 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.utils import parametrize
 from torch.nn.utils.parametrizations import weight_norm
 from torch.utils.checkpoint import checkpoint
 
@@ -133,18 +132,17 @@ class WaveGlow(CouplingFlow):
         columns = fold_rows(columns, G)
         outputs, log_derivatives = [], []
         checkpointing = self.checkpointing and torch.is_grad_enabled()
-        with parametrize.cached():
-            c = self._conditioning(cond, x.shape[-1] - n_loose, offset)
-            for j, step, estimator in self._flows(c):
-                early, columns = columns.tensor_split([self._n_early(j)], dim=1)
-                outputs.append(early)
-                if checkpointing:
-                    columns, log_derivative = checkpoint(
-                        step.per_column, columns, estimator, use_reentrant=False
-                    )
-                else:
-                    columns, log_derivative = step.per_column(columns, estimator)
-                log_derivatives.append(F.pad(share_out(log_derivative, G), (0, n_loose)))
+        c = self._conditioning(cond, x.shape[-1] - n_loose, offset)
+        for j, step, estimator in self._flows(c):
+            early, columns = columns.tensor_split([self._n_early(j)], dim=1)
+            outputs.append(early)
+            if checkpointing:
+                columns, log_derivative = checkpoint(
+                    step.per_column, columns, estimator, use_reentrant=False
+                )
+            else:
+                columns, log_derivative = step.per_column(columns, estimator)
+            log_derivatives.append(F.pad(share_out(log_derivative, G), (0, n_loose)))
         z = unfold_rows(torch.cat([*outputs, columns], dim=1))
         if n_loose:
             z = torch.cat([z, loose / _LOOSE_STD], dim=-1)
@@ -163,13 +161,12 @@ class WaveGlow(CouplingFlow):
             mask = column_mask(lengths * config.hop_length // G, rows.shape[-1])[:, 0]
         start = G - config.flow_channels[-1]  # the first channel that has not been taken up yet
         columns = rows[:, start:]
-        with parametrize.cached():
-            c = self._conditioning(cond, n_whole, 0)
-            for j, step, estimator in reversed(list(self._flows(c, mask))):
-                columns = step.inverse(columns, estimator)
-                n_early = self._n_early(j)
-                start -= n_early
-                columns = torch.cat([rows[:, start : start + n_early], columns], dim=1)
+        c = self._conditioning(cond, n_whole, 0)
+        for j, step, estimator in reversed(list(self._flows(c, mask))):
+            columns = step.inverse(columns, estimator)
+            n_early = self._n_early(j)
+            start -= n_early
+            columns = torch.cat([rows[:, start : start + n_early], columns], dim=1)
         audio = torch.cat([unfold_rows(columns), _LOOSE_STD * z[:, n_whole:]], dim=-1)
         if lengths is None or config.granule > 1:
             return audio

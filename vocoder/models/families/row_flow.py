@@ -9,7 +9,6 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import parametrize
 from torch.utils.checkpoint import checkpoint
 
 from vocoder.flows.autoregressive import RowAutoregressive, row_orders, take_rows
@@ -174,16 +173,15 @@ class RowFlow(VoiceModel):
         rows = fold_rows(x, self.config.n_height)
         log_derivatives = []
         checkpointing = self.checkpointing and torch.is_grad_enabled()
-        with parametrize.cached():
-            c = self._conditioning(cond, x.shape[-1], offset)
-            for step, estimator, flow_cond in self._flows(c, range(self.config.n_flows)):
-                if checkpointing:
-                    rows, log_derivative = checkpoint(
-                        step.elementwise, rows, flow_cond, estimator, use_reentrant=False
-                    )
-                else:
-                    rows, log_derivative = step.elementwise(rows, flow_cond, estimator)
-                log_derivatives.append(log_derivative)
+        c = self._conditioning(cond, x.shape[-1], offset)
+        for step, estimator, flow_cond in self._flows(c, range(self.config.n_flows)):
+            if checkpointing:
+                rows, log_derivative = checkpoint(
+                    step.elementwise, rows, flow_cond, estimator, use_reentrant=False
+                )
+            else:
+                rows, log_derivative = step.elementwise(rows, flow_cond, estimator)
+            log_derivatives.append(log_derivative)
         return unfold_rows(rows), log_derivatives
 
     def flow_logdets(self, x: Tensor, cond: Tensor, offset: int = 0) -> list[float]:
@@ -213,12 +211,11 @@ class RowFlow(VoiceModel):
         if lengths is not None:
             columns = lengths * (self.hop_length // self.config.n_height)
             mask = column_mask(columns, rows.shape[-1]).movedim(-1, 2)
-        with parametrize.cached():
-            c = self._conditioning(cond, z.shape[-1], 0, lengths)
-            for step, estimator, flow_cond in self._flows(
-                c, reversed(range(self.config.n_flows)), mask
-            ):
-                rows = step.inverse(rows, flow_cond, estimator)
+        c = self._conditioning(cond, z.shape[-1], 0, lengths)
+        for step, estimator, flow_cond in self._flows(
+            c, reversed(range(self.config.n_flows)), mask
+        ):
+            rows = step.inverse(rows, flow_cond, estimator)
         return unfold_rows(rows)
 
     def _conditioning(
