@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -112,17 +111,19 @@ class WaveGlow(CouplingFlow):
         return self.config.n_group
 
     @property
-    def reach(self) -> tuple[int, int] | None:
-        """Frames before and after its own that a sample of `inverse` depends on at most.
-
-        None where frames do not start with a column: a piece would be cut into other columns.
-        """
+    def reach(self) -> tuple[int, int]:
+        """Frames before and after its own that a sample of `inverse` depends on at most."""
         config = self.config
-        if config.granule == 1:
-            return None
         each = (config.kernel_size - 1) // 2 * (2**config.n_layers - 1)  # columns to each side
-        frames = math.ceil(config.n_flows * each * config.n_group / config.hop_length)
+        # One more for the samples at the end of a piece that fill no column there.
+        n_columns = config.n_flows * each + (config.granule == 1)
+        frames = math.ceil(n_columns * config.n_group / config.hop_length)
         return frames + config.mel_context[0], frames
+
+    @property
+    def frames_per_cycle(self) -> int:
+        """Frames until one starts with a column again."""
+        return self.config.n_group // math.gcd(self.config.n_group, self.hop_length)
 
     def trace(self, x: Tensor, cond: Tensor, offset: int = 0) -> tuple[Tensor, list[Tensor]]:
         """Like `forward`, with the log-derivative of each step (B, N) instead of their sum."""
@@ -162,7 +163,7 @@ class WaveGlow(CouplingFlow):
         start = G - config.flow_channels[-1]  # the first channel that has not been taken up yet
         columns = rows[:, start:]
         c = self._conditioning(cond, n_whole, 0)
-        for j, step, estimator in reversed(list(self._flows(c, mask))):
+        for j, step, estimator in reversed(self._flows(c, mask)):
             columns = step.inverse(columns, estimator)
             n_early = self._n_early(j)
             start -= n_early
@@ -192,11 +193,13 @@ class WaveGlow(CouplingFlow):
 
     def _flows(
         self, cond: Tensor, mask: Tensor | None = None
-    ) -> Iterator[tuple[int, Step, Conditioned]]:
-        """Yield the number of each flow, its step and its estimator."""
+    ) -> list[tuple[int, Step, Conditioned]]:
+        """Return the number of each flow, its step and its estimator."""
+        flows = []
         for j, (step, net) in enumerate(zip(self.steps, self.nets, strict=True)):
             assert isinstance(step, Step)
-            yield j, step, Conditioned(net, step.couple.transform.n_params, cond, mask)
+            flows.append((j, step, Conditioned(net, step.couple.transform.n_params, cond, mask)))
+        return flows
 
 
 class Step(Bijection[[CouplingEstimator]]):

@@ -8,6 +8,7 @@ position of the sample in the stream.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -176,7 +177,7 @@ class BlockStream(ABC):
         self._first = 0
         self._start = 0  # first frame of the next block
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def push(self, mel: Tensor) -> Iterator[Tensor]:
         """Take the next frames (M, f); yield the audio of each block that they complete."""
         # A copy: callers may fill the same array with the next piece.
@@ -185,7 +186,7 @@ class BlockStream(ABC):
         while self._start + self.plan.latency_frames <= end:
             yield self._next(self._start + self.plan.block_frames)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def finish(self) -> Iterator[Tensor]:
         """Yield the audio of the frames that are left, when no more will come."""
         end = self._first + (0 if self._mel is None else self._mel.shape[1])
@@ -246,7 +247,7 @@ class WindowStream(BlockStream):
         rest = (stop - first) * hop
         own = audio[(start - first) * hop : rest].clone()  # without the memory of the whole window
         if self._fading is not None:
-            rising = (torch.arange(hop, device=own.device) + 0.5) / hop
+            rising = (torch.arange(hop, dtype=own.dtype, device=own.device) + 0.5) / hop
             own[:hop].lerp_(self._fading, 1 - rising)
         self._fading = audio[rest : rest + hop].clone() if len(audio) > rest else None
         return own
@@ -258,10 +259,16 @@ class WindowStreaming(Streaming):
     def plan(
         self, model: VoiceModel, block_frames: int | None, overlap_frames: int | None
     ) -> StreamPlan:
-        """Return windows that hold the reach of the model, or the overlap that is asked for."""
+        """Return windows that hold the reach of the model, or the overlap that is asked for.
+
+        Blocks and overlaps are rounded up to whole cycles of the model.
+        """
         block_frames = BLOCK_FRAMES if block_frames is None else block_frames
+        cycle = model.frames_per_cycle
+        block_frames = math.ceil(block_frames / cycle) * cycle
         reach = model.reach
         if overlap_frames is not None:
+            overlap_frames = math.ceil(overlap_frames / cycle) * cycle
             return plan_windows(block_frames, overlap_frames, sight="not told by the model")
         if reach is None:
             raise VocoderError(
@@ -273,7 +280,7 @@ class WindowStreaming(Streaming):
         # The frame after a block, which the next one is faded in over, has its reach ahead too.
         return StreamPlan(
             block_frames,
-            before,
+            math.ceil(before / cycle) * cycle,
             after + 1,
             sight=f"{before} frames back and {after} ahead",
             exact=True,

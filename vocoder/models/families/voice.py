@@ -96,6 +96,14 @@ class VoiceModel(FlowModel):
         return None
 
     @property
+    def frames_per_cycle(self) -> int:
+        """Frames from one place at which a piece may begin to be rendered by itself to the next.
+
+        More than 1 where the first sample of a frame need not be the first of a column, say.
+        """
+        return 1
+
+    @property
     def tone_period(self) -> int | None:
         """Period in samples at which the model may leave a hum, such as its number of rows."""
         return None
