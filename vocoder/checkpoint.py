@@ -131,8 +131,14 @@ def save(
         training: what resuming needs; None for a checkpoint that is only used.
 
     Raises:
+        VocoderError: The model is folded, and what it was folded from cannot be told from it.
         OSError: The folder cannot be written to, or the disk is full.
     """
+    if model.is_folded:
+        raise VocoderError(
+            f"{path}: the model is folded for inference, as that of a voice is; save the model "
+            "that it was folded from, such as `vocoder.checkpoint.load` returns it"
+        )
     tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
     header: dict[str, Any] = {
         "format": FORMAT,

@@ -37,7 +37,9 @@ class FlowIndicator(nn.Module):
         return [FlowParameters(s, g) for s, g in zip(shift, self.gate, strict=True)]
 
     def fold(self) -> None:
-        """Replace embedding and projections by the K · L · 2C shifts that they amount to."""
+        """Replace embedding and projections by the K · L · 2C shifts that they amount to, once."""
+        if self.shift is not None:
+            return
         self.shift = nn.Parameter(self._project().detach())
         del self.embedding
         self.projections = nn.ModuleList()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from abc import ABC
 from typing import Any, TypeVar
@@ -28,6 +29,8 @@ class FlowModel(nn.Module, ABC):
     # Keep only what enters each flow step for the backward pass and compute the rest anew there:
     # less memory for about a third more time.
     checkpointing: bool = False
+    # Whether weight norm is folded into plain weights, so that the model cannot be trained on.
+    is_folded: bool = False
 
     def __init__(self, config: Any) -> None:
         super().__init__()
@@ -53,6 +56,8 @@ class FlowModel(nn.Module, ABC):
 
         The copy computes the same function with the published inference-time parameter count.
         """
+        if self.is_folded:
+            return copy.deepcopy(self)
         # A deep copy shares the classes that parametrizations make, and unfolding it would strip
         # the original too; hence a new model.
         with without_memory():
@@ -64,6 +69,7 @@ class FlowModel(nn.Module, ABC):
                 parametrize.remove_parametrizations(module, "weight")
                 # It translates the names of weight norm, which is gone, and cannot be pickled.
                 module._load_state_dict_pre_hooks.clear()
+                model.is_folded = True
         return model.eval().requires_grad_(False)
 
     def n_parameters(self, effective: bool = False) -> int:
