@@ -165,8 +165,10 @@ class Conv1x1(Bijection[[]]):
             return _multiply(self.inverse_weight().to(z.dtype), z)
 
     def inverse_weight(self) -> Tensor:
-        """Return W⁻¹ (C, C), by two triangular solves."""
+        """Return W⁻¹ (C, C), by two triangular solves, which need float32 at the least."""
         lower, upper, _ = self.factors()
+        wide = torch.promote_types(lower.dtype, torch.float32)
+        lower, upper = lower.to(wide), upper.to(wide)
         transposed = torch.eye(len(lower), dtype=lower.dtype, device=lower.device)
         solved = torch.linalg.solve_triangular(
             lower, transposed[:, self.permutation], upper=False, unitriangular=True
