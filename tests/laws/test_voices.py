@@ -7,6 +7,8 @@ and one without any fails the first law.
 from __future__ import annotations
 
 import importlib.util
+import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,12 +16,14 @@ import torch
 from helpers import perturb
 from torch import Tensor
 
+from vocoder import checkpoint
 from vocoder.errors import VocoderError
 from vocoder.kernels.dispatch import NAMES, BackendError
 from vocoder.models.families.voice import PitchedVoice, VoiceModel
 from vocoder.models.nanoflow import NanoFlow, NanoFlowConfig
 from vocoder.recipe import VoiceRecipe, list_recipes, load_recipe
 from vocoder.registry import MODELS, find_model
+from vocoder.voice.denoiser import Denoiser
 from vocoder.voice.flow import FlowVocoder
 from vocoder.voice.mel_consistency import hold_to_mel
 from vocoder.voice.noise import draw_noise
@@ -140,6 +144,51 @@ def test_fold_computes_the_same(recipe: VoiceRecipe) -> None:
 
 
 @each_recipe
+def test_a_folded_model_is_folded_again_as_it_is_and_not_saved(
+    recipe: VoiceRecipe, tmp_path: Path
+) -> None:
+    """What nobody could read must not be written; the model of a voice may become another's."""
+    voice = FlowVocoder(build(recipe), recipe.preset, device="cpu")
+    mel = some_mel(recipe, 4)
+    again = FlowVocoder(voice.model, recipe.preset, device="cpu")
+    assert torch.equal(again.synthesize(mel, seed=1), voice.synthesize(mel, seed=1))
+    assert again.model is not voice.model
+    with pytest.raises(VocoderError, match="the model is folded for inference"):
+        checkpoint.save(tmp_path / "voice.safetensors", voice.model, recipe.preset)
+    assert not list(tmp_path.iterdir())
+
+
+@each_recipe
+def test_a_thread_that_speaks_leaves_the_weights_of_another_alone(recipe: VoiceRecipe) -> None:
+    """Torch can keep computed weights for the whole process, which another thread would read."""
+    speaking, learning = build(recipe).double(), build(recipe).double()
+    x, cond = audio_and_cond(learning, recipe)
+    inside, done = threading.Event(), threading.Event()
+
+    def wait(*_: object) -> None:
+        inside.set()
+        done.wait()
+
+    for module in speaking.modules():
+        module.register_forward_hook(wait)
+    thread = threading.Thread(target=lambda: speaking.inverse(x, cond).sum().item())
+    thread.start()
+    try:
+        assert inside.wait(30)
+        for _ in range(2):
+            learning.zero_grad()
+            learning(x, cond)[1].sum().backward()
+            learnt = [p.grad is not None and bool(p.grad.any()) for p in learning.parameters()]
+            assert sum(learnt) > len(learnt) / 2  # those that the likelihood depends on
+            before = learning(x, cond)[1].detach()
+            perturb(learning, size=0.05)
+            assert not torch.equal(learning(x, cond)[1], before)
+    finally:
+        done.set()
+        thread.join()
+
+
+@each_recipe
 def test_every_parameter_has_a_gradient(recipe: VoiceRecipe) -> None:
     model = build(recipe).double()
     x, cond = audio_and_cond(model, recipe)
@@ -156,8 +205,9 @@ def test_no_sample_depends_on_more_than_the_reach(recipe: VoiceRecipe) -> None:
     if model.reach is None:
         return
     before, after = model.reach
-    z, cond = audio_and_cond(model, recipe, n_frames=before + 1 + after + 2, batch=1)
-    hop, frame = model.hop_length, before + 1
+    cycle = model.frames_per_cycle
+    z, cond = audio_and_cond(model, recipe, n_frames=cycle + before + 1 + after + 1, batch=1)
+    hop, frame = model.hop_length, before + cycle
     near = slice(frame - before, frame + 1 + after)
     part = model.inverse(z[:, near.start * hop : near.stop * hop], cond[..., near])
     whole = model.inverse(z, cond)[:, frame * hop : (frame + 1) * hop]
@@ -214,6 +264,70 @@ def test_a_stream_is_the_whole(recipe: VoiceRecipe, refine: int, pitch: float) -
     assert streamed.shape == whole.shape
     tolerance = 1e-3 if plan.exact else 0.5  # an overlap that is chosen leaves some of the edges
     assert (streamed - whole).abs().max() <= tolerance * whole.abs().max()
+
+
+def blocks_of(voice: FlowVocoder) -> dict[str, int]:
+    """Return short blocks that the voice can stream in."""
+    try:
+        plan_stream(voice.model, 4, 4)
+    except VocoderError:  # a causal voice has no overlap
+        return {"block_frames": 4}
+    return {"block_frames": 4, "overlap_frames": 4}
+
+
+@each_recipe
+@pytest.mark.parametrize("pitch", [1.0, 1.2])
+def test_a_voice_sounds_the_same_whatever_surrounds_the_call(
+    recipe: VoiceRecipe, pitch: float
+) -> None:
+    """Autocast, and the defaults that a program sets for its own tensors."""
+    voice = FlowVocoder(build(recipe), recipe.preset, device="cpu")
+    pitch = pitch if isinstance(voice.model, PitchedVoice) else 1.0
+    mel = some_mel(recipe, 9)[0]
+    settings: dict[str, Any] = {"seed": 3, "refine": 1, "pitch": pitch}
+
+    def spoken() -> Tensor:
+        whole = voice.synthesize(mel, **settings)
+        pieces = voice.stream(mel.split([2, 7], dim=1), **blocks_of(voice), **settings)
+        return torch.cat([whole, *pieces, voice.vocode(whole, **settings)])
+
+    alone = spoken()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(spoken(), alone)
+    with torch.device("meta"):
+        assert torch.equal(spoken(), alone)
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert torch.equal(spoken(), alone)
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+@each_recipe
+def test_what_a_voice_returns_is_a_tensor_like_any_other(recipe: VoiceRecipe) -> None:
+    """It may be changed in place and learnt from, as tensors of inference mode may not."""
+    voice = FlowVocoder(build(recipe), recipe.preset, device="cpu")
+    mel = some_mel(recipe, 9)[0]
+    audio = voice.synthesize(mel, seed=3)
+    pieces = voice.stream([mel], **blocks_of(voice), seed=3)
+    for sound in (audio, voice.mel(audio), Denoiser(voice)(audio), *pieces):
+        factor = torch.ones((), requires_grad=True)
+        (sound.mul_(0.5) * factor).sum().backward()
+        assert factor.grad is not None
+
+
+@each_recipe
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_half_precision_is_near_or_refused_in_a_line(recipe: VoiceRecipe, dtype: str) -> None:
+    wide = FlowVocoder(build(recipe), recipe.preset, device="cpu")
+    try:
+        half = FlowVocoder(build(recipe), recipe.preset, device="cpu", dtype=dtype)
+    except VocoderError:
+        return
+    mel = some_mel(recipe, 9)
+    expected = wide.synthesize(mel, seed=3)
+    audio = half.synthesize(mel, seed=3)
+    assert (audio - expected).abs().max() <= 0.2 * expected.abs().max()
 
 
 @each_recipe

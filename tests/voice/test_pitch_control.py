@@ -71,6 +71,18 @@ def test_an_item_of_a_batch_is_spoken_as_alone(speaker: FlowVocoder) -> None:
         assert (item[: n * 256] - alone).abs().max() <= 1e-4 * alone.abs().max()
 
 
+@pytest.mark.parametrize("value", [float("nan"), -1.0, 1000.0])
+def test_what_pads_a_track_does_not_matter(speaker: FlowVocoder, value: float) -> None:
+    mels = torch.tensor(some_mel()).expand(2, -1, -1)
+    tracks = torch.full((2, 20), 150.0)
+    expected = speaker.synthesize(mels, [20, 9], seed=1, f0=tracks)
+    tracks[1, 9:] = value
+    assert torch.equal(speaker.synthesize(mels, [20, 9], seed=1, f0=tracks), expected)
+    tracks[1, 8] = value
+    with pytest.raises(VocoderError, match="f0 at frame 8 of item 1 is"):
+        speaker.synthesize(mels, [20, 9], seed=1, f0=tracks)
+
+
 @pytest.mark.parametrize("pitch", [0, -1, float("nan"), float("inf"), True, "high"])
 def test_a_factor_that_makes_no_sense_is_refused(speaker: FlowVocoder, pitch: Any) -> None:
     with pytest.raises(VocoderError, match="give a factor above 0"):

@@ -301,8 +301,11 @@ def test_a_model_that_does_not_fit_its_preset():
 
 
 @pytest.mark.parametrize("name", ["nanoflow", "griffin-lim"])
-def test_a_voice_can_be_pickled_called_moved_and_looked_at(name: str) -> None:
+def test_a_voice_can_be_pickled_called_moved_and_looked_at(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     own = GriffinLimVocoder(n_iter=2, device="cpu") if name == "griffin-lim" else VOICES[name]
+    monkeypatch.setattr(own, "default_refine", 2)  # as `load` sets it
     mel = some_mel(5)
     expected = own.synthesize(mel, seed=1)
     for twin in (pickle.loads(pickle.dumps(own)), own.to("cpu")):
@@ -320,6 +323,19 @@ def test_arrays_give_arrays_and_tensors_tensors() -> None:
         from_array = function(audio.numpy())
         assert isinstance(from_array, np.ndarray)
         np.testing.assert_array_equal(from_array, function(audio).numpy())
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    voice, mel = VOICES["nanoflow"], some_mel(3)
+    settings = {"pitch": np.float32(1), "refine": np.int64(1), "temperature": np.float64(0.5)}
+    expected = voice.synthesize(mel, seed=1, pitch=1.0, refine=1, temperature=0.5)
+    assert torch.equal(voice.synthesize(mel, seed=1, **settings), expected)
+
+
+def test_audio_that_is_a_list_is_refused() -> None:
+    for function in (VOICES["nanoflow"].mel, VOICES["nanoflow"].vocode):
+        with pytest.raises(VocoderError, match="audio is a list; give a tensor or an array"):
+            function([0.0] * 5000)
 
 
 def test_integer_audio_is_refused() -> None:

@@ -92,8 +92,7 @@ class Adapter(nn.Module):
             pitch=self.pitch,
             f0=f0,
         )
-        # A copy, since what inference mode made could not be changed in place by the pipeline.
-        return audio.to(mel, copy=True)
+        return audio.to(mel)
 
     def extra_repr(self) -> str:
         """Name voice and preset where the module is printed."""

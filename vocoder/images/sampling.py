@@ -47,7 +47,7 @@ class ImageModel:
         self.images: ImageDescription = self.checkpoint.images
         self.flow = self.checkpoint.model  # type: ignore[assignment]  # as the header's images say
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def decode(self, eps: Tensor) -> Tensor:
         """Return the images (B, C, H, W) of noise (B, D), on the CPU and not clamped."""
         with full_precision(self.device):
@@ -56,7 +56,7 @@ class ImageModel:
             ]
         return torch.cat(parts)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def encode(self, x: Tensor) -> Tensor:
         """Return the noise (B, D) of dequantised images (B, C, H, W), on the CPU."""
         with full_precision(self.device):

@@ -55,7 +55,11 @@ class GriffinLim:
         mel = mel if mel.dtype == torch.float64 else mel.float()
         magnitude = self._magnitude(mel)
         generator = torch.Generator().manual_seed(seed)
-        angles = torch.rand(magnitude.shape, generator=generator, dtype=mel.dtype) * 2 * math.pi
+        # Drawn on the CPU, so that every device gets the same.
+        turns = torch.rand(
+            magnitude.shape, generator=generator, dtype=mel.dtype, device=generator.device
+        )
+        angles = turns * 2 * math.pi
         phases = torch.polar(torch.ones_like(angles), angles).to(mel.device)
         # The padding of the preset is part of the signal here, found like the rest of it; so every
         # padding is served, and the edges owe nothing to a reflection.

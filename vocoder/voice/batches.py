@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -32,6 +33,21 @@ def as_tensor(mel: Tensor | Array) -> Tensor:
     return torch.from_numpy(np.require(mel, native, ["C", "W"]))
 
 
+def check_audio(audio: Any) -> None:
+    """Refuse what a voice cannot hear.
+
+    Raises:
+        VocoderError: it is neither a tensor nor an array, or not of floats.
+    """
+    if not isinstance(audio, Tensor | np.ndarray):
+        raise VocoderError(f"audio is a {type(audio).__name__}; give a tensor or an array")
+    if not str(audio.dtype).removeprefix("torch.").startswith(("float", "bfloat")):
+        raise VocoderError(
+            f"audio: is {audio.dtype}, and a voice hears floats in [-1, 1]; divide 16-bit "
+            "samples by 32768"
+        )
+
+
 def pad_mels(mels: Sequence[Tensor], preset: MelPreset) -> tuple[Tensor, list[int]]:
     """Return mels (M, F_i) as one batch (B, M, max F) padded with silence, and their lengths."""
     lengths = [mel.shape[-1] for mel in mels]
@@ -48,7 +64,7 @@ def frame_counts(lengths: Lengths | None, n_items: int, n_frames: int) -> Tensor
         VocoderError: the lengths are not B whole numbers from 1 to F.
     """
     if lengths is None:
-        return torch.full((n_items,), n_frames)
+        return torch.full((n_items,), n_frames, device="cpu")
     try:
         counts = torch.as_tensor(lengths).cpu()
     except (TypeError, ValueError, RuntimeError):

@@ -95,7 +95,7 @@ class FlowVocoder(Vocoder):
         f0: Tensor | None = None,
     ) -> Tensor:
         n_samples = mel.shape[-1] * self.hop_length
-        noise = torch.empty(len(seeds), n_samples)
+        noise = torch.empty(len(seeds), n_samples, dtype=torch.float32, device="cpu")
         for item, seed in zip(noise, seeds, strict=True):
             fill_with_noise(item, seed)
         z = noise.to(mel).mul_(temperature)

@@ -16,6 +16,7 @@ them step by step without end.
 from __future__ import annotations
 
 import math
+from numbers import Integral
 
 import torch
 from torch import Tensor
@@ -34,11 +35,11 @@ _MOMENTUM = 0.7
 
 def check_refine(steps: int) -> int:
     """Return the number of steps, or raise a `VocoderError` for what `hold_to_mel` refuses."""
-    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 0:
+    if isinstance(steps, bool) or not isinstance(steps, Integral) or steps < 0:
         raise VocoderError(
             f"refine {steps}: give a whole number of mel-consistency steps; 0 is none"
         )
-    return steps
+    return int(steps)
 
 
 def hold_to_mel(

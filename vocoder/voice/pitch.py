@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -33,19 +34,20 @@ def describe_pitch(model: VoiceModel) -> str:
 
 def check_pitch(pitch: float) -> float:
     """Return the factor of the pitch, or raise a `VocoderError` for what cannot be one."""
-    if isinstance(pitch, bool) or not isinstance(pitch, int | float) or not 0 < pitch < math.inf:
+    if isinstance(pitch, bool) or not isinstance(pitch, Real) or not 0 < pitch < math.inf:
         raise VocoderError(
             f"pitch {pitch}: give a factor above 0, such as 1.2; 1 leaves the pitch as it is"
         )
     return float(pitch)
 
 
-def check_f0(f0: Any, shape: tuple[int, ...]) -> Tensor:
-    """Return a pitch track as a tensor of float32, of one item or a batch.
+def check_f0(f0: Any, shape: tuple[int, ...], frames: Tensor) -> Tensor:
+    """Return the pitch tracks (B, F) as a tensor of float32, 0 beyond the end of each item.
 
     Args:
         f0: What the caller gave.
-        shape: The shape (B, F) or (F,) that it must have.
+        shape: The shape (B, F), or (F,) of one item, that it must have.
+        frames: Frames (B,) of each item, beyond which anything may stand.
 
     Raises:
         VocoderError: It is no array of floats of that shape, or has a negative value or NaN.
@@ -59,15 +61,22 @@ def check_f0(f0: Any, shape: tuple[int, ...]) -> Tensor:
             f"f0 has shape {tuple(f0.shape)}, and the mel wants {shape}: one value in Hz for each "
             "frame, 0 where there is no voice"
         )
-    f0 = f0.detach().float()
-    bad = (~(f0 >= 0) | f0.isinf()).flatten().nonzero()
+    f0 = f0.detach().float().reshape(len(frames), shape[-1])
+    beyond = torch.arange(shape[-1], device=f0.device) >= frames.to(f0.device)[:, None]
+    f0 = f0.masked_fill(beyond, 0.0)
+    bad = (~(f0 >= 0) | f0.isinf()).nonzero()
     if len(bad):
-        place = int(bad[0]) % shape[-1]
         raise VocoderError(
-            f"f0 at frame {place} is {float(f0.flatten()[bad[0]]):g}; give Hz, and 0 where there "
-            "is no voice"
+            f"f0 at {_place(bad[0], len(f0))} is {float(f0[tuple(bad[0])]):g}; give Hz, and 0 "
+            "where there is no voice"
         )
     return f0
+
+
+def _place(index: Tensor, n_items: int) -> str:
+    """Return in words which frame of which item an index (item, frame) names."""
+    item, frame = index.tolist()
+    return f"frame {frame}" if n_items == 1 else f"frame {frame} of item {item}"
 
 
 def read_f0(path: Path) -> npt.NDArray[np.floating]:
@@ -137,9 +146,9 @@ def with_pitch(
         low, high = model.pitch_range
         new = f0.to(own) * factor
         if len(beyond := ((new > 0) & ((new < low) | (new > high))).nonzero()):
-            frame = int(beyond[0, 1])
             raise VocoderError(
-                f"f0 at frame {frame} is {float(new[tuple(beyond[0])]):g} Hz, and this voice "
-                f"speaks at {low:g} to {high:g} Hz; change the track, or the pitch factor"
+                f"f0 at {_place(beyond[0], len(new))} is {float(new[tuple(beyond[0])]):g} Hz, "
+                f"and this voice speaks at {low:g} to {high:g} Hz; change the track, or the "
+                "pitch factor"
             )
     return change_pitch(mel, preset, own.to(mel.dtype), new.to(mel.dtype)), new

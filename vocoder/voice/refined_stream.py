@@ -42,14 +42,14 @@ class RefinedStream:
         self._first = 0
         self._start = 0  # first frame that is not yet given
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def push(self, mel: Tensor) -> Iterator[Tensor]:
         """Take the next frames (M or M + 1, f); yield all audio that no later frame can change."""
         self._keep(mel)
         for audio in self._blocks.push(mel):
             yield from self._take(audio)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def finish(self) -> Iterator[Tensor]:
         """Yield the audio that is left, when no more frames will come."""
         for audio in self._blocks.finish():

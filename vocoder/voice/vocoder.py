@@ -19,10 +19,11 @@ from vocoder.mel.files import check_mel
 from vocoder.mel.presets import MelPreset
 from vocoder.mel.spectrogram import MelSpectrogram
 from vocoder.seeds import check_seed
-from vocoder.voice.batches import Array, Lengths, as_tensor, frame_counts
+from vocoder.voice.batches import Array, Lengths, as_tensor, check_audio, frame_counts
 from vocoder.voice.mel_consistency import check_refine, hold_to_mel
 from vocoder.voice.memory import telling_of_memory
 from vocoder.voice.pitch import F0, check_f0, check_pitch
+from vocoder.voice.precision import each_in_own_precision, own_precision
 from vocoder.voice.refined_stream import RefinedStream
 from vocoder.voice.repitched_stream import RepitchedStream, SpeakingStream
 from vocoder.voice.streaming import AudioStream, BlockStream
@@ -95,7 +96,7 @@ class Vocoder(ABC):
         """Bands of a mel."""
         return self.preset.n_mels
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def synthesize(
         self,
         mel: Sound,
@@ -142,12 +143,13 @@ class Vocoder(ABC):
         seed = check_settings(temperature, seed)
         steps = self.default_refine if refine is None else check_refine(refine)
         factor = check_pitch(pitch)
-        wanted = None if f0 is None else check_f0(f0, (*mel.shape[:-2], mel.shape[-1]))
         if batch.ndim == 2:
             batch = batch.unsqueeze(0)
         batch = self._as_input(batch)
         n_items, _, n_frames = batch.shape
-        frames = frame_counts(lengths, n_items, n_frames).to(self.device)
+        frames = frame_counts(lengths, n_items, n_frames)
+        track = None if f0 is None else check_f0(f0, (*mel.shape[:-2], mel.shape[-1]), frames)
+        frames = frames.to(self.device)
         beyond = torch.arange(n_frames, device=self.device) >= frames[:, None]
         ragged = bool(beyond.any())
         if ragged:
@@ -159,12 +161,11 @@ class Vocoder(ABC):
         seeds = [secrets.randbits(63) if seed is None else seed for _ in range(n_items)]
         budget = ", a smaller budget (--memory)" if self.device.type == "cpu" else ""
         work = f"{n_items} × {n_frames} frames; use a smaller batch size{budget} or a shorter mel"
-        with telling_of_memory(self.device, work):
+        with telling_of_memory(self.device, work), own_precision(self.device):
             own_frames = frames if ragged else None
             told = None
-            if factor != 1 or wanted is not None:
+            if factor != 1 or track is not None:
                 self.check_control()
-                track = None if wanted is None else wanted.reshape(n_items, n_frames)
                 batch, told = self._with_pitch(batch, own_frames, track, factor)
             audio = self._render(batch, own_frames, temperature, seeds, told).float()
             audio = hold_to_mel(audio, batch, self.preset, steps, own_frames)
@@ -255,10 +256,10 @@ class Vocoder(ABC):
             mel, problem = self._good_frames(piece, n_frames)
             n_frames += mel.shape[1]
             with telling_of_memory(self.device, work):
-                for audio in blocks.push(mel):
+                for audio in each_in_own_precision(blocks.push(mel), self.device):
                     yield audio.cpu().numpy() if as_array else audio
         with telling_of_memory(self.device, work):
-            for audio in blocks.finish():
+            for audio in each_in_own_precision(blocks.finish(), self.device):
                 yield audio.cpu().numpy() if as_array else audio
         if problem is not None:
             raise problem
@@ -287,7 +288,7 @@ class Vocoder(ABC):
             f"frame {n_before + first}: NaN or infinite; mend the model that made it"
         )
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def mel(self, audio: Sound) -> Sound:
         """Return the mel of audio by the preset of the voice.
 
@@ -301,11 +302,7 @@ class Vocoder(ABC):
         Raises:
             VocoderError: The audio is not of floats, not of that shape, or too short for a frame.
         """
-        if not str(audio.dtype).removeprefix("torch.").startswith(("float", "bfloat")):
-            raise VocoderError(
-                f"audio: is {audio.dtype}, and a voice hears floats in [-1, 1]; divide 16-bit "
-                "samples by 32768"
-            )
+        check_audio(audio)
         samples = as_tensor(audio)
         mel = self._mel(samples.to(self.device, torch.float32))
         return mel if isinstance(audio, Tensor) else mel.cpu().numpy()

@@ -178,7 +178,9 @@ class Inversion:
         self.x = x  # starts as z; each row of a flow replaces its own z
         self.beyond: Tensor | None = None
         if lengths is not None:
-            self.beyond = torch.arange(W) >= torch.tensor(lengths)[:, None]
+            self.beyond = (
+                torch.arange(W, device=x.device) >= torch.tensor(lengths, device=x.device)[:, None]
+            )
             self.x.masked_fill_(self.beyond[:, None], 0)
         # Columns of a layer's input to the left of a window that later rows still need.
         self.keep = [2 * d_h * lag for d_h, _ in dilations]
