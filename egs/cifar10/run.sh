@@ -1,10 +1,11 @@
 #!/bin/sh
-# NanoFlow on CIFAR-10: sh egs/cifar10/run.sh cifar-10-binary.tar.gz
+# NanoGlow on CIFAR-10: sh egs/cifar10/run.sh cifar-10-binary.tar.gz
 # Fetch https://www.cs.toronto.edu/~kriz/cifar.html first, either version; it is read from the tar.
 set -eu
 data=${1:?usage: run.sh CIFAR-10-TAR}
 
-# 1. Days on a GPU. For eight of one machine: torchrun --nproc-per-node 8 -m vocoder train …
+# 1. Days on a GPU are expected; it has not yet been run on one. For eight of one machine:
+#    torchrun --nproc-per-node 8 -m vocoder train …
 #    -o train.checkpointing=true fits larger batches into the same memory.
 vocoder train cifar10/nanoglow --data "$data" --run-dir runs/cifar10
 
