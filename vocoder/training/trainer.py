@@ -97,7 +97,7 @@ class Trainer:
                 self._restore(newest)
             elif init_from is not None:
                 self._start_from(init_from)
-            self._saved_step = -1 if newest is None else self.step
+            self._saved_step = -1  # the step whose checkpoint needs no writing
             self.group.from_leader(partial(self._open_log, resources))
             self._last_log = time.perf_counter(), time.process_time(), self.step
             self._resources = resources.pop_all()
@@ -211,6 +211,8 @@ class Trainer:
         for change in new:
             self._notice(f"{change} from step {self.step} on")
         self.changes = [Change(**change) for change in saved.changes] + new
+        if not new:  # otherwise the checkpoint would have the next resume go on as before
+            self._saved_step = self.step
 
     def _start_from(self, voice: str | Path) -> None:
         """Start a new run from the weights of a checkpoint."""
@@ -312,7 +314,7 @@ class Trainer:
         self.task.show(model, self.logger, self.step)
 
     def _save(self) -> Path:
-        """Save the run, unless it has been at this step, and remove its oldest checkpoints."""
+        """Save the run, unless its checkpoint is there, and remove its oldest checkpoints."""
         path = checkpoint.training_path(self.run_dir, self.step)
         if self.step != self._saved_step:
             self._check_finite()
