@@ -12,9 +12,11 @@ import yaml
 from helpers import save_images, tiny_image_recipe
 
 from vocoder import checkpoint
+from vocoder.errors import VocoderError
 from vocoder.training import trainer
 from vocoder.training.changes import settings
 from vocoder.training.resume import recipe_to_resume
+from vocoder.training.run_folder import RunFolder
 from vocoder.training.trainer import Trainer
 
 
@@ -58,3 +60,67 @@ def test_the_next_resume_goes_on_by_what_the_run_says(
             assert stated == checkpoint.read_header(saved)["recipe"]
     changed = [change["key"] for change in checkpoint.read_header(saved)["changes"]]
     assert sorted(changed) == sorted({"train.steps", *(o.partition("=")[0] for o in overrides)})
+
+
+# ---- a folder without the checkpoints of its run ----
+
+
+@pytest.mark.parametrize("resume", [False, True])
+@pytest.mark.parametrize("left", [["best.safetensors"], ["log.jsonl"],
+                                  ["best.safetensors", "log.jsonl"]])  # fmt: skip
+def test_what_a_run_left_is_not_trained_over(tmp_path: Path, left: list[str], resume: bool) -> None:
+    for name in left:
+        (tmp_path / name).write_text("a figure\n")
+    folder = RunFolder(tmp_path)
+    with pytest.raises(VocoderError, match=f"holds {' and '.join(left)} of a run.* elsewhere$"):
+        folder.claim(resume)
+    folder.close()
+    if resume:
+        with pytest.raises(VocoderError, match="no checkpoint that training can go on from"):
+            recipe_to_resume(tmp_path, "digits/glow")
+    assert sorted(path.name for path in tmp_path.iterdir()) == left
+    assert all(path.read_text() == "a figure\n" for path in tmp_path.iterdir())
+
+
+def test_a_run_that_left_nothing_is_begun_again(tmp_path: Path) -> None:
+    (tmp_path / "log.jsonl").touch()
+    (tmp_path / "recipe.yaml").write_text("name: of a run that was killed at once")
+    assert RunFolder(tmp_path).claim(resume=False) is None
+
+
+# ---- a resume from before the best step ----
+
+
+@pytest.mark.parametrize("rate", [5e-4, 1e-4])
+def test_the_best_model_is_one_of_this_run(data: Path, tmp_path: Path, rate: float) -> None:
+    """One of steps that are done again by other settings is kept under another name."""
+    run, best = tmp_path / "run", tmp_path / "run/best.safetensors"
+    Trainer(tiny_image_recipe(steps=4, lr=5e-4), data, run).fit().unlink()
+    abandoned = best.read_bytes()
+    (run / "best-of-step-000000004.safetensors").write_text("not to be lost")
+    with Trainer(tiny_image_recipe(steps=4, lr=rate), data, run, resume=True) as again:
+        assert again.step == 2
+        assert best.is_file() == (rate == 5e-4)
+        assert checkpoint.find_checkpoint(run) == (best if best.is_file() else newest(run))
+    Trainer(tiny_image_recipe(steps=4, lr=rate), data, run, resume=True).fit()
+    header = checkpoint.read_header(best)
+    assert (header["step"], header["recipe"]["train"]["lr"]) == (4, rate)
+    aside = sorted(run.glob("best-of-*"))
+    assert (run / "best-of-step-000000004.safetensors").read_text() == "not to be lost"
+    if rate == 5e-4:
+        assert best.read_bytes() == abandoned
+        assert len(aside) == 1
+    else:
+        assert (run / "best-of-step-000000004-2.safetensors").read_bytes() == abandoned
+        assert len(aside) == 2
+
+
+def test_a_damaged_best_model_does_not_outlast_a_resume(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    Trainer(tiny_image_recipe(steps=4), data, run).fit()
+    (run / "best.safetensors").write_bytes(b"half")
+    Trainer(tiny_image_recipe(steps=5), data, run, resume=True).fit()
+    assert "set aside as best.damaged" in capsys.readouterr().err
+    assert checkpoint.load(run).path.name == "best.safetensors"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 from collections.abc import Sequence
@@ -19,6 +20,10 @@ from vocoder.training.notices import notice
 from vocoder.training.run_lock import RunLock
 
 _UNFINISHED = re.compile(r"\.(checkpoint-\d+|best|recipe|log)\.[0-9a-f]{8}\.\w+")
+_TRACES = (
+    "best.safetensors",
+    "log.jsonl",
+)  # what a new run would lose of another, or mix up with it
 
 
 class RunFolder:
@@ -41,7 +46,7 @@ class RunFolder:
 
         Raises:
             VocoderError: another process trains there, a run is there and is not to be resumed, or
-                none of its checkpoints can be used.
+                it has no checkpoint that can be used.
         """
         folders = [self.path, *self.path.parents]
         self._made = [folder for folder in folders if not folder.exists()]
@@ -57,7 +62,7 @@ class RunFolder:
             )
         usable, unusable = find_usable(self.path)
         for path, problem in unusable.items():
-            aside = self._set_aside(path, "damaged")
+            aside = self._set_aside(path, f"{path.stem}.damaged")
             notice(f"{path}: {problem}; set aside as {aside.name}")
         if usable is not None and unusable:
             notice(f"{self.path}: going on from {usable.name}, the newest whole checkpoint")
@@ -86,8 +91,41 @@ class RunFolder:
         """
         paths = checkpoint.training_checkpoints(self.path)
         while len(paths) > 1 and _step_of(paths[-1]) >= unproven:
-            self._set_aside(paths.pop(), "diverged")
+            path = paths.pop()
+            self._set_aside(path, f"{path.stem}.diverged")
         return paths[-1] if paths else None
+
+    def keep_best(self, step: int, recipe: Recipe, changes: Sequence[Change]) -> bool:
+        """Return whether the folder holds the run's best model so far, or one that comes again.
+
+        A model of later steps comes again, to the bit, if the run goes on by the same settings.
+        Other settings may lead to none that scores as high, and it would stay the best of a run
+        that never came by it. So it is set aside, as is a damaged one.
+
+        Args:
+            step: the step that the run goes on from.
+            recipe: the settings that it goes on by.
+            changes: what was changed of them, and at which steps.
+        """
+        path = self.path / "best.safetensors"
+        if not path.is_file():
+            return False
+        try:
+            header = checkpoint.read_header(path)
+        except VocoderError as error:
+            aside = self._set_aside(path, "best.damaged")
+            notice(f"{error}; set aside as {aside.name}")
+            return False
+        settings = recipe.to_dict(), [change.to_dict() for change in changes]
+        found = header.get("step", 0)
+        if found <= step or (header.get("recipe"), header.get("changes")) == settings:
+            return True
+        aside = self._set_aside(path, f"best-of-step-{found:09d}.safetensors")
+        notice(
+            f"{path}: is of step {found} and other settings, and the run goes on from step {step}; "
+            f"set aside as {aside.name}"
+        )
+        return False
 
     def write_recipe(self, recipe: Recipe, changes: Sequence[Change]) -> None:
         """Write the settings of the run, and as comments what was changed of them and when."""
@@ -104,15 +142,22 @@ class RunFolder:
             for folder in self._made:
                 folder.rmdir()
 
-    def _set_aside(self, path: Path, reason: str) -> Path:
-        return path.rename(path.with_suffix(f".{reason}"))
+    def _set_aside(self, path: Path, name: str) -> Path:
+        """Give a file another name, with a number where a file of that name is there already."""
+        aside = path.with_name(name)
+        numbers = itertools.count(2)
+        while aside.exists():
+            stem, dot, suffix = name.rpartition(".")
+            aside = path.with_name(f"{stem}-{next(numbers)}{dot}{suffix}")
+        return path.rename(aside)
 
 
 def find_usable(run_dir: Path) -> tuple[Path | None, dict[Path, str]]:
     """Return the newest checkpoint that is whole and finite, and what is wrong with newer ones.
 
     Raises:
-        VocoderError: there are checkpoints, and none of them is usable.
+        VocoderError: there are checkpoints, and none of them is usable; or there are none, but
+            other files of a run.
     """
     unusable: dict[Path, str] = {}
     for path in reversed(checkpoint.training_checkpoints(run_dir)):
@@ -126,7 +171,18 @@ def find_usable(run_dir: Path) -> tuple[Path | None, dict[Path, str]]:
             f"{run_dir}: holds no checkpoint that training can go on from ({told}); "
             "train anew in another folder"
         )
+    traces = [name for name in _TRACES if _has_content(run_dir / name)]
+    if traces:
+        told = " and ".join(traces)
+        raise VocoderError(
+            f"{run_dir}: holds {told} of a run, but no checkpoint that training can go on from; "
+            f"train in another folder, or move {told} elsewhere"
+        )
     return None, {}
+
+
+def _has_content(path: Path) -> bool:
+    return path.is_file() and path.stat().st_size > 0
 
 
 def _problem(path: Path) -> str | None:

@@ -235,6 +235,8 @@ class Trainer:
         if self.step < self.config.steps:  # otherwise the run is over, and nothing changes any more
             self.logger.changes(self.step, [c for c in self.changes if c.step == self.step])
             self.folder.write_recipe(self.recipe, self.changes)
+            if not self.folder.keep_best(self.step, self.recipe, self.changes):
+                self.best = None  # no score keeps the next model from being the best
 
     def _train(self, stop: Event) -> None:
         shows_bar = self.group.leads and sys.stderr.isatty()
@@ -352,8 +354,8 @@ class Trainer:
         message = f"{self.run_dir}: diverged at step {self.step}: {problem}; "
         if header is None:
             return VocoderError(
-                f"{message}no good state was saved before; start again with a lower rate, such as "
-                f"-o train.lr={rate / 4:g}"
+                f"{message}no good state was saved before; start again in another folder with a "
+                f"lower rate, such as -o train.lr={rate / 4:g}"
             )
         message += f"rolled back to the last good state, that of step {header['step']}; "
         before = header["recipe"]["train"]["lr"]
