@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
@@ -252,6 +253,50 @@ def test_the_lock_of_another_machine_counts_while_it_beats(
             RunLock(tmp_path)
     else:
         RunLock(tmp_path).release()
+
+
+@pytest.mark.parametrize("follower", [None, "nearer"])
+def test_a_holder_that_ends_while_it_is_watched_leaves_the_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, follower: str | None
+) -> None:
+    """It is free then, or another's who came first, and who is watched in turn."""
+    monkeypatch.setattr(run_lock, "HEARTBEAT", 0.1)
+    path = tmp_path / "run.lock"
+    path.write_text(json.dumps({"host": "far", "pid": 7, "machine": "another boot"}))
+    original = time.sleep
+    n_waits = itertools.count()
+
+    def end(seconds: float) -> None:
+        wait = next(n_waits)
+        if wait == 0:
+            path.unlink()
+        if follower is not None:
+            path.write_text(json.dumps({"host": follower, "pid": 8, "n": wait}))
+        original(seconds)
+
+    monkeypatch.setattr(run_lock.time, "sleep", end)
+    if follower is None:
+        RunLock(tmp_path).release()
+        assert not path.exists()
+    else:
+        with pytest.raises(VocoderError, match="process 8 on nearer trains in this folder"):
+            RunLock(tmp_path)
+
+
+def test_an_overtaken_training_leaves_the_lock_of_its_successor(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_lock, "HEARTBEAT", 0.02)
+    path, lock = tmp_path / "run.lock", RunLock(tmp_path)
+    successor = json.dumps({"host": "far", "pid": 7, "machine": "another boot"})
+    path.write_text(successor)
+    os.utime(path, ns=(1, 1))
+    time.sleep(0.2)
+    assert path.stat().st_mtime_ns == 1, "the heartbeat is the successor's alone"
+    with pytest.raises(VocoderError, match="process 7 on far"):
+        lock.check()
+    lock.release()
+    assert path.read_text() == successor
 
 
 # ---- 5: what is left behind, and what is said ----

@@ -42,17 +42,7 @@ class RunLock:
 
     def __init__(self, folder: Path) -> None:
         path = folder / "run.lock"
-        handle = _open_current(path)
-        try:
-            seen_by_kernel = _lock(handle, folder)
-            holder = _read_holder(handle)
-            dead = seen_by_kernel and holder.get("machine") == _machine()
-            if holder and not dead and _is_beating(path, holder):
-                raise _busy(folder, holder)
-            _write_holder(handle, path)
-        except BaseException:
-            os.close(handle)
-            raise
+        handle = _take(path, folder)
         stop = threading.Event()
         # A daemon, and without a reference to this object: it must not keep the lock alive.
         threading.Thread(target=_beat, args=(path, stop), daemon=True).start()
@@ -71,14 +61,32 @@ class RunLock:
                 raise _busy(self.folder, holder)
 
 
-def _open_current(path: Path) -> int:
-    """Open the file at `path`, made if need be; not one that its holder removes meanwhile."""
+def _take(path: Path, folder: Path) -> int:
+    """Return the file at `path`, made if need be, open, locked and with this process's name."""
     while True:
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-        with suppress(FileNotFoundError):
-            if os.path.samestat(os.fstat(handle), os.stat(path)):
+        try:
+            seen_by_kernel = _lock(handle, folder)
+            holder = _read_holder(handle)
+            dead = seen_by_kernel and holder.get("machine") == _machine()
+            beats = holder and not dead and _is_beating(path, holder)
+            if _is_current(handle, path):
+                if beats:
+                    raise _busy(folder, holder)
+                _write_holder(handle, path)
                 return handle
-        os.close(handle)
+        except BaseException:
+            os.close(handle)
+            raise
+        os.close(handle)  # its holder has ended and removed it meanwhile
+
+
+def _is_current(handle: int, path: Path) -> bool:
+    """Tell whether an open file is still the one at `path`."""
+    try:
+        return os.path.samestat(os.fstat(handle), os.stat(path))
+    except FileNotFoundError:
+        return False
 
 
 def _lock(handle: int, folder: Path) -> bool:
@@ -103,12 +111,13 @@ def _is_beating(path: Path, holder: dict[str, Any]) -> bool:
         f"{path.parent}: process {holder.get('pid')} on {holder.get('host')} trained here last; "
         f"watching for {seconds:.0f} s whether it still does"
     )
-    before = os.stat(path).st_mtime_ns
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        time.sleep(min(0.2, seconds / 10))
-        if os.stat(path).st_mtime_ns != before:
-            return True
+    with suppress(FileNotFoundError):  # the holder has ended, and nothing beats any more
+        before = os.stat(path).st_mtime_ns
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            time.sleep(min(0.2, seconds / 10))
+            if os.stat(path).st_mtime_ns != before:
+                return True
     return False
 
 
@@ -143,6 +152,11 @@ def _parse(content: bytes) -> dict[str, Any]:
     return holder if isinstance(holder, dict) else {}
 
 
+def _is_ours(path: Path) -> bool:
+    """Tell whether the file names this process; one that another took over is not to be touched."""
+    return _parse(path.read_bytes()) == _ourselves()
+
+
 def _ourselves() -> dict[str, Any]:
     return {"host": socket.gethostname(), "pid": os.getpid(), "machine": _machine()}
 
@@ -158,11 +172,13 @@ def _machine() -> str:
 def _beat(path: Path, stop: threading.Event) -> None:
     while not stop.wait(HEARTBEAT):
         with suppress(OSError):  # a full disk or a pause of the network must not end a training
-            os.utime(path)
+            if _is_ours(path):
+                os.utime(path)
 
 
 def _release(path: Path, handle: int, stop: threading.Event) -> None:
     stop.set()
     with suppress(OSError):
-        path.unlink()
+        if _is_ours(path):
+            path.unlink()
     os.close(handle)
