@@ -34,6 +34,7 @@ from vocoder.registry import find_model, name_of
 
 FORMAT = 1
 _KEY = "vocoder"
+_OF_RUN = re.compile(r"checkpoint-[0-9]{9,}\.safetensors")  # what `training_path` names
 # Of the header's entries that nothing else checks.
 _TYPES: dict[str, Any] = {
     "recipe": (dict, type(None)),
@@ -214,18 +215,30 @@ def find_checkpoint(path: str | Path) -> Path:
         return best
     newest = newest_checkpoint(path)
     if newest is None:
-        raise VocoderError(f"{path}: holds no checkpoint (best.safetensors, checkpoint-*)")
+        raise VocoderError(
+            f"{path}: holds no checkpoint (best.safetensors, checkpoint-000000100.safetensors); "
+            "name the file itself if it has another name"
+        )
     return newest
 
 
 def newest_checkpoint(run_dir: Path) -> Path | None:
     """Return the training checkpoint of `run_dir` with the highest step, if there is one."""
-    return max(training_checkpoints(run_dir), default=None)
+    return next(reversed(training_checkpoints(run_dir)), None)
 
 
 def training_checkpoints(run_dir: Path) -> list[Path]:
-    """Return the training checkpoints of `run_dir` in the order of their steps."""
-    return sorted(run_dir.glob("checkpoint-*.safetensors"))
+    """Return the training checkpoints of `run_dir` in the order of their steps.
+
+    They are told by their whole names: a copy under another name is its owner's affair.
+    """
+    paths = run_dir.glob("checkpoint-*.safetensors")
+    return sorted((path for path in paths if _OF_RUN.fullmatch(path.name)), key=step_of)
+
+
+def step_of(path: Path) -> int:
+    """Return the step of one of the `training_checkpoints`."""
+    return int(path.stem.partition("-")[2])
 
 
 def training_path(run_dir: Path, step: int) -> Path:

@@ -124,3 +124,36 @@ def test_a_damaged_best_model_does_not_outlast_a_resume(
     Trainer(tiny_image_recipe(steps=5), data, run, resume=True).fit()
     assert "set aside as best.damaged" in capsys.readouterr().err
     assert checkpoint.load(run).path.name == "best.safetensors"
+
+
+# ---- files of the user beside the checkpoints ----
+
+STEPS = (2, 10, 999_999_999, 1_000_000_000, 20_000_000_000)
+FOREIGN = (
+    "checkpoint-keep.safetensors",
+    "checkpoint-000000010 (copy).safetensors",
+    "checkpoint-000000010.old.safetensors",
+    "checkpoint-12.safetensors",
+    "checkpoint--00000012.safetensors",
+    "checkpoint-٠٠٠٠٠٠٠١٢.safetensors",
+    "checkpoint-.safetensors",
+    "best-of-step-000000040.safetensors",
+)
+
+
+def test_only_what_a_training_names_is_its_checkpoint(tmp_path: Path) -> None:
+    """Those are in the order of their steps; all else is neither gone on from nor removed."""
+    paths = [checkpoint.training_path(tmp_path, step) for step in STEPS]
+    for name in (*FOREIGN, *(path.name for path in paths)):
+        (tmp_path / name).write_text(name)
+    assert checkpoint.training_checkpoints(tmp_path) == paths
+    assert checkpoint.newest_checkpoint(tmp_path) == paths[-1]
+    folder = RunFolder(tmp_path)
+    assert folder.roll_back(1_000_000_000) == paths[2]
+    folder.rotate(2)
+    assert checkpoint.training_checkpoints(tmp_path) == paths[1:3]
+    assert all((tmp_path / name).read_text() == name for name in FOREIGN)
+    for path in paths[1:3]:
+        path.unlink()
+    with pytest.raises(VocoderError, match="holds no checkpoint"):
+        checkpoint.find_checkpoint(tmp_path)

@@ -20,10 +20,7 @@ from vocoder.training.notices import notice
 from vocoder.training.run_lock import RunLock
 
 _UNFINISHED = re.compile(r"\.(checkpoint-\d+|best|recipe|log)\.[0-9a-f]{8}\.\w+")
-_TRACES = (
-    "best.safetensors",
-    "log.jsonl",
-)  # what a new run would lose of another, or mix up with it
+_TRACES = ("best.safetensors", "log.jsonl")  # what a new run would take for its own
 
 
 class RunFolder:
@@ -90,7 +87,7 @@ class RunFolder:
                 stays even so: it may have been the data that was at fault.
         """
         paths = checkpoint.training_checkpoints(self.path)
-        while len(paths) > 1 and _step_of(paths[-1]) >= unproven:
+        while len(paths) > 1 and checkpoint.step_of(paths[-1]) >= unproven:
             path = paths.pop()
             self._set_aside(path, f"{path.stem}.diverged")
         return paths[-1] if paths else None
@@ -193,7 +190,3 @@ def _problem(path: Path) -> str | None:
         return "is damaged"
     name = checkpoint.first_non_finite(checkpoint.read_tensors(path, "", "cpu"))
     return None if name is None else f"holds infinities or NaN ({name})"
-
-
-def _step_of(path: Path) -> int:
-    return int(path.stem.partition("-")[2])
