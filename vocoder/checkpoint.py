@@ -27,6 +27,7 @@ from vocoder.config import ConfigError, from_dict, to_dict
 from vocoder.data.images.description import ImageDescription
 from vocoder.errors import VocoderError, reason
 from vocoder.files.atomic import atomic_path
+from vocoder.files.tensors import open_tensors
 from vocoder.mel.presets import MelPreset
 from vocoder.models.families.filling import empty_model, fill
 from vocoder.models.families.flow import FlowModel
@@ -305,7 +306,7 @@ def read_header(path: Path) -> dict[str, Any]:
         VocoderError: Not a whole checkpoint of ours, or one of a later format.
     """
     try:
-        with safetensors.safe_open(path, framework="pt") as file:
+        with open_tensors(path) as file:
             text = (file.metadata() or {}).get(_KEY)
     except safetensors.SafetensorError as error:
         foreign = _foreign_kind(path)
@@ -368,7 +369,7 @@ def _foreign_kind(path: Path) -> str | None:
 
 def read_tensors(path: Path, prefix: str, device: str | torch.device) -> dict[str, Tensor]:
     """Return the tensors whose name starts with `prefix`, without it."""
-    with safetensors.safe_open(path, framework="pt", device=str(device)) as file:
+    with open_tensors(path, str(device)) as file:
         return {
             # Cloned, since a view of the file is not aligned as fresh memory is: it could compute
             # other last bits, and would change or crash with the file.

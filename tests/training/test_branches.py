@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -157,3 +160,28 @@ def test_only_what_a_training_names_is_its_checkpoint(tmp_path: Path) -> None:
         path.unlink()
     with pytest.raises(VocoderError, match="holds no checkpoint"):
         checkpoint.find_checkpoint(tmp_path)
+
+
+# ---- folders of any name ----
+
+
+def test_a_run_may_lie_in_a_folder_of_any_name(
+    run: Callable[..., Any], data: Path, tmp_path: Path
+) -> None:
+    """One that is not UTF-8 too, as an older system or another encoding leaves it."""
+    folder = tmp_path / os.fsdecode(b"caf\xe9")
+    try:
+        folder.mkdir()
+    except OSError:
+        pytest.skip("the names of this file system are UTF-8")
+    recipe = tmp_path / "tiny.yaml"
+    recipe.write_text(json.dumps(tiny_image_recipe(steps=2).to_dict()))
+    flags = ("--data", data, "--run-dir", folder, "--device", "cpu")
+    for steps, resume in ((2, ()), (4, ("--resume",))):
+        result = run("train", recipe, *flags, *resume, "-o", f"train.steps={steps}")
+        assert result.code == 0, result.err
+        last = checkpoint.training_path(folder, steps)
+        assert result.out == os.fsencode(last) + b"\n"
+        assert checkpoint.load(last).step == steps
+    assert checkpoint.load(folder).path == folder / "best.safetensors"
+    assert not list(folder.glob("*.damaged"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -91,7 +92,7 @@ def train(
         device=device,
         init_from=init_from,
     )
-    click.echo(trainer.fit())
+    click.echo(os.fsencode(trainer.fit()))  # the name as it is, in whatever encoding
 
 
 @command("import", example="vocoder import waveglow_256channels.pt -o voice.safetensors")

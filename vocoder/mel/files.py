@@ -21,6 +21,7 @@ import torch
 from vocoder.errors import VocoderError
 from vocoder.files.arrays import npy_header, read_array, read_npz
 from vocoder.files.atomic import atomic_path
+from vocoder.files.tensors import open_tensors
 from vocoder.files.text import read_text
 from vocoder.files.torch_files import read_torch_file
 from vocoder.mel.presets import MelPreset, get_preset
@@ -230,9 +231,7 @@ def _read_pt(path: Path) -> tuple[dict[str, Any], Any]:
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, Any], str | None]:
-    from safetensors import safe_open
-
-    with safe_open(path, framework="pt") as file:
+    with open_tensors(path) as file:
         metadata = file.metadata() or {}
         return {key: file.get_tensor(key) for key in file.keys()}, metadata.get("preset")  # noqa: SIM118
 
