@@ -37,6 +37,7 @@ class Outer:
     [
         ("count", "3", 3),
         ("count", "1e3", 1000),
+        ("count", "9007199254740993", 2**53 + 1),
         ("count", 2.0, 2),
         ("count", 2**70, 2**70),
         ("on", "True", True),
@@ -63,6 +64,9 @@ def test_conversion_by_the_type_of_the_field(key: str, text: object, value: obje
         ({"count": True}, "count: expected int, got True"),
         ({"count": "nan"}, "count: expected int, got 'nan'"),
         ({"count": "inf"}, "count: expected int, got 'inf'"),
+        ({"count": "sNaN"}, "count: expected int, got 'sNaN'"),
+        ({"count": "1e999999999"}, "count: expected int, got '1e999999999'"),
+        ({"count": "1.00000000000000000001"}, "count: expected int, got '1.00000000000000000001'"),
         ({"on": 1}, "on: expected bool, got 1"),
         ({"name": 3}, "name: expected str, got 3"),
         ({"sizes": 3}, "sizes: expected a list, got 3"),
@@ -118,6 +122,15 @@ def test_what_is_missing_is_named() -> None:
 )
 def test_round_trip(config: Outer) -> None:
     assert from_dict(Outer, to_dict(config)) == config
+
+
+@given(
+    st.integers(-(10**300), 10**300),
+    st.sampled_from(("{}", " {} ", "{}.0", "{}e0", "{}0e-1", "{:_}")),
+)
+def test_a_whole_number_arrives_exactly(number: int, form: str) -> None:
+    """Also one that no float holds, in every form that a float may have."""
+    assert from_dict(Outer, {"sizes": [form.format(number)]}).sizes == (number,)
 
 
 plain = st.recursive(

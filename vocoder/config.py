@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 import types
 import typing
 from collections.abc import Iterable, Mapping
+from decimal import Decimal
 from typing import Any, TypeVar
 
 from vocoder.errors import VocoderError
@@ -139,10 +141,12 @@ def _convert_scalar(value: Any, kind: type, where: str) -> Any:
             return texts[value.lower()]
     elif kind is int and not isinstance(value, bool):
         try:
-            number = float(value)
-            if number == int(number):
-                return int(value) if not isinstance(value, float | str) else int(number)
-        except (TypeError, ValueError, OverflowError):
+            # Text may be 1e3 or 1000.0, and a float would lose what lies beyond its 53 bits. It
+            # only bounds the size: an integer of 1e999999999 would take all memory.
+            number = Decimal(value) if isinstance(value, str) else value
+            if math.isfinite(float(value)) and number == int(number):
+                return int(number)
+        except (TypeError, ValueError, ArithmeticError):
             pass
     elif kind is float and not isinstance(value, bool):
         try:
