@@ -33,6 +33,7 @@ from vocoder.data.speech.readers.ljspeech import read_ljspeech
 from vocoder.files.audio import read_wav
 from vocoder.files.pickles import load_arrays
 from vocoder.judging.frechet import Gaussian, read_statistics, write_statistics
+from vocoder.judging.training_log import TrainingLog
 from vocoder.mel.files import read_mel
 from vocoder.mel.normalisation import read_mel_stats
 from vocoder.official.importing import import_official_file
@@ -90,6 +91,11 @@ def resumed(path: Path) -> None:
 def logged(path: Path) -> None:
     lines = [{"step": step, "train/nats_per_dim": 0.5} for step in range(5)]
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+def read_log(path: Path) -> None:
+    TrainingLog.read(path.parent).series("train/nats_per_dim")
+    RunLogger(path.parent, 3).close()
 
 
 def journalled(path: Path) -> None:
@@ -176,7 +182,7 @@ KINDS: dict[str, tuple[Function, Function]] = {
     "config.json": (lambda path: path.write_text(json.dumps(GLOW_CONFIG)), imported_by),
     "voice.safetensors": (save_tiny_voice, checkpoint.load),
     "checkpoint-000000002.safetensors": (trained, resumed),
-    "log.jsonl": (logged, lambda path: RunLogger(path.parent, 3).close()),
+    "log.jsonl": (logged, read_log),
     "journal.jsonl": (journalled, lambda path: Journal.open(path.parent, SETTINGS)),
     "recipe.yaml": (lambda path: path.write_bytes(Path("recipes/tiny/waveglow.yaml").read_bytes()),
                     lambda path: load_recipe(str(path))),

@@ -166,3 +166,18 @@ def test_a_log_with_half_a_line_is_read(tmp_path: Path) -> None:
     np.testing.assert_array_equal(log.series("validation/x"), ([10], [2]))
     assert log.processor_seconds() == 2.5 + 5
     assert TrainingLog.read(tmp_path / "nothing").lines == ()
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        *(b"\xff", b"\xff\xfe{", b'{"step": 7, "x": "\xe9"}', b"[" * 9999, b"null", b"\0", b""),
+        *(b'{"step": "7"}', b'{"step": 7, "x": [1]}'),
+    ],
+)
+def test_a_damaged_line_of_a_log_spoils_no_other(tmp_path: Path, damage: bytes, place: int) -> None:
+    lines = [b'{"step": 5, "x": 2.5}', b'{"step": 10, "x": 3}']
+    lines.insert(place, damage)
+    (tmp_path / "log.jsonl").write_bytes(b"\n".join(lines))
+    np.testing.assert_array_equal(TrainingLog.read(tmp_path).series("x"), ([5, 10], [2.5, 3]))

@@ -31,18 +31,22 @@ class TrainingLog:
         if not path.is_file():
             return cls(())
         lines = []
-        for text in path.read_text(encoding="utf-8").splitlines():
+        for text in path.read_bytes().splitlines():  # one that is no text spoils no other
             try:
                 line = json.loads(text)
-            except ValueError:
+            except (ValueError, RecursionError):
                 continue
             if isinstance(line, dict) and isinstance(line.get("step"), int):
                 lines.append(line)
         return cls(tuple(lines))
 
     def series(self, name: str) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-        """Return the steps (n,) at which a figure was logged, and its values (n,)."""
-        found = [(line["step"], line[name]) for line in self.lines if name in line]
+        """Return the steps (n,) at which a figure was logged as a number, and its values (n,)."""
+        found = [
+            (line["step"], line[name])
+            for line in self.lines
+            if isinstance(line.get(name), int | float)
+        ]
         steps, values = np.array(found, np.float64).reshape(-1, 2).T
         return steps, values
 
