@@ -118,6 +118,16 @@ def test_the_best_model_is_one_of_this_run(data: Path, tmp_path: Path, rate: flo
         assert len(aside) == 2
 
 
+def test_a_run_without_its_best_model_finds_another(data: Path, tmp_path: Path) -> None:
+    """Although none scores as high as the one that was moved away."""
+    run, best = tmp_path / "run", tmp_path / "run/best.safetensors"
+    Trainer(tiny_image_recipe(steps=4), data, run).fit()
+    before = checkpoint.load(best.rename(tmp_path / "mine.safetensors")).metrics
+    Trainer(tiny_image_recipe(steps=8, lr=0.1), data, run, resume=True).fit()
+    bits = "validation/bits_per_dim"
+    assert checkpoint.load(best).metrics[bits] > before[bits]
+
+
 def test_a_damaged_best_model_does_not_outlast_a_resume(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
