@@ -195,3 +195,7 @@ def test_a_run_may_lie_in_a_folder_of_any_name(
         assert checkpoint.load(last).step == steps
     assert checkpoint.load(folder).path == folder / "best.safetensors"
     assert not list(folder.glob("*.damaged"))
+    page = tmp_path / "page.html"
+    result = run("evaluate-images", folder, "--data", data, "--device", "cpu", "--report", page)
+    assert result.code == 0, result.err
+    assert "caf\\udce9" in page.read_text(encoding="utf-8")

@@ -126,7 +126,9 @@ def evaluate_images(
                 seed=seed,
                 n_examples=n_examples,
             )
-            page.write_text(render_image_report(findings), encoding="utf-8")
+            # A path need not be UTF-8, as a page is.
+            text = render_image_report(findings)
+            page.write_text(text, encoding="utf-8", errors="backslashreplace")
     if bits is not None:
         with atomic_path(bits) as temporary, temporary.open("wb") as file:
             np.save(file, score.by_image.numpy())

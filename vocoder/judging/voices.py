@@ -152,7 +152,9 @@ def compare(
             notes=tuple(notes),
         )
         if page is not None:
-            page.write_text(render_report(comparison, examples.worst_first()), encoding="utf-8")
+            # A path need not be UTF-8, as a page is.
+            text = render_report(comparison, examples.worst_first())
+            page.write_text(text, encoding="utf-8", errors="backslashreplace")
     return comparison
 
 
