@@ -57,14 +57,8 @@ class Command:
             path.write_bytes(b"old")
 
     def started(self) -> tuple[object, ...]:
-        """Return the arguments that go on with what an earlier run has left.
-
-        A training that came to no checkpoint has nothing to go on from, and is told of its log.
-        """
-        resumable = any(self.out.glob("checkpoint-*"))
-        if not resumable:
-            for name in ("log.jsonl", "best.safetensors"):
-                (self.out / name).unlink(missing_ok=True)
+        """Return the arguments that go on with what an earlier run has left."""
+        resumable = any(self.out.glob("checkpoint-*")) or (self.out / "log.jsonl").is_file()
         return (*self.arguments, "--resume") if resumable else self.arguments
 
     def contents(self) -> dict[Path, str]:

@@ -68,21 +68,35 @@ def test_the_next_resume_goes_on_by_what_the_run_says(
 # ---- a folder without the checkpoints of its run ----
 
 
-@pytest.mark.parametrize("resume", [False, True])
 @pytest.mark.parametrize("left", [["best.safetensors"], ["log.jsonl"],
                                   ["best.safetensors", "log.jsonl"]])  # fmt: skip
-def test_what_a_run_left_is_not_trained_over(tmp_path: Path, left: list[str], resume: bool) -> None:
+def test_what_a_run_left_is_not_trained_over_unasked(tmp_path: Path, left: list[str]) -> None:
     for name in left:
         (tmp_path / name).write_text("a figure\n")
     folder = RunFolder(tmp_path)
-    with pytest.raises(VocoderError, match=f"holds {' and '.join(left)} of a run.* elsewhere$"):
-        folder.claim(resume)
+    with pytest.raises(VocoderError, match="holds a run already; continue it with --resume"):
+        folder.claim(resume=False)
     folder.close()
-    if resume:
-        with pytest.raises(VocoderError, match="no checkpoint that training can go on from"):
-            recipe_to_resume(tmp_path, "digits/glow")
     assert sorted(path.name for path in tmp_path.iterdir()) == left
     assert all(path.read_text() == "a figure\n" for path in tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("rate", [5e-4, 1e-4])
+def test_a_run_killed_before_its_first_checkpoint_begins_again(
+    data: Path, tmp_path: Path, rate: float
+) -> None:
+    """With --resume, and in the same files; a best model by other settings is set aside."""
+    run, best = tmp_path / "run", tmp_path / "run/best.safetensors"
+    Trainer(tiny_image_recipe(steps=4, lr=5e-4), data, run).fit()
+    whole = best.read_bytes()
+    for path in checkpoint.training_checkpoints(run):
+        path.unlink()
+    Trainer(tiny_image_recipe(steps=4, lr=rate), data, run, resume=True).fit()
+    aside = [path.read_bytes() for path in run.glob("best-of-step-000000004.safetensors")]
+    assert aside == ([] if rate == 5e-4 else [whole])
+    assert (best.read_bytes() == whole) == (rate == 5e-4)
+    log = [json.loads(line)["step"] for line in (run / "log.jsonl").read_text().splitlines()]
+    assert log == sorted(log)
 
 
 def test_a_run_that_left_nothing_is_begun_again(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from vocoder.training.notices import notice
 from vocoder.training.run_lock import RunLock
 
 _UNFINISHED = re.compile(r"\.(checkpoint-\d+|best|recipe|log)\.[0-9a-f]{8}\.\w+")
-_TRACES = ("best.safetensors", "log.jsonl")  # what a new run would take for its own
+_TRACES = ("best.safetensors", "log.jsonl")  # what a new run would take for its own, or empty
 
 
 class RunFolder:
@@ -43,7 +43,7 @@ class RunFolder:
 
         Raises:
             VocoderError: another process trains there, a run is there and is not to be resumed, or
-                it has no checkpoint that can be used.
+                none of its checkpoints can be used.
         """
         folders = [self.path, *self.path.parents]
         self._made = [folder for folder in folders if not folder.exists()]
@@ -52,7 +52,7 @@ class RunFolder:
         for entry in os.scandir(self.path):
             if _UNFINISHED.fullmatch(entry.name):  # what a killed process was writing
                 os.unlink(entry)
-        if not resume and checkpoint.newest_checkpoint(self.path) is not None:
+        if not resume and self._holds_a_run():
             raise VocoderError(
                 f"{self.path}: holds a run already; continue it with --resume or choose another "
                 "folder"
@@ -64,6 +64,13 @@ class RunFolder:
         if usable is not None and unusable:
             notice(f"{self.path}: going on from {usable.name}, the newest whole checkpoint")
         return usable
+
+    def _holds_a_run(self) -> bool:
+        """Tell whether there is anything of a run, also of one killed before its first save."""
+        traces = [path for name in _TRACES if (path := self.path / name).is_file()]
+        return bool(checkpoint.training_checkpoints(self.path)) or any(
+            path.stat().st_size for path in traces
+        )
 
     def check(self) -> None:
         """Refuse to write to a folder that another machine has taken over meanwhile.
@@ -153,8 +160,7 @@ def find_usable(run_dir: Path) -> tuple[Path | None, dict[Path, str]]:
     """Return the newest checkpoint that is whole and finite, and what is wrong with newer ones.
 
     Raises:
-        VocoderError: there are checkpoints, and none of them is usable; or there are none, but
-            other files of a run.
+        VocoderError: there are checkpoints, and none of them is usable.
     """
     unusable: dict[Path, str] = {}
     for path in reversed(checkpoint.training_checkpoints(run_dir)):
@@ -168,18 +174,7 @@ def find_usable(run_dir: Path) -> tuple[Path | None, dict[Path, str]]:
             f"{run_dir}: holds no checkpoint that training can go on from ({told}); "
             "train anew in another folder"
         )
-    traces = [name for name in _TRACES if _has_content(run_dir / name)]
-    if traces:
-        told = " and ".join(traces)
-        raise VocoderError(
-            f"{run_dir}: holds {told} of a run, but no checkpoint that training can go on from; "
-            f"train in another folder, or move {told} elsewhere"
-        )
     return None, {}
-
-
-def _has_content(path: Path) -> bool:
-    return path.is_file() and path.stat().st_size > 0
 
 
 def _problem(path: Path) -> str | None:
