@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import secrets
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -83,6 +84,20 @@ def _temporary_name(path: Path) -> str:
         for part in (path.stem, path.suffix)
     )
     return f".{stem}.{secrets.token_hex(4)}{suffix}"
+
+
+def sweep(folder: Path, suffixes: Sequence[str]) -> None:
+    """Remove the temporary files that writers of `atomic_path` left when they were killed.
+
+    Args:
+        folder: The folder to look in, held so that no writer is at work in it; it may be missing.
+        suffixes: The suffixes of the files that are written there, such as ".npy".
+    """
+    pattern = re.compile(rf"\..*\.[a-z0-9_]{{8}}({'|'.join(map(re.escape, suffixes))})", re.DOTALL)
+    with suppress(FileNotFoundError, NotADirectoryError):
+        for entry in os.scandir(folder):
+            if pattern.fullmatch(entry.name):
+                os.unlink(entry.path)
 
 
 def _first_bytes(name: str) -> str:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from helpers import run_killed
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -304,6 +308,69 @@ def test_a_failed_preparation_leaves_no_file(tmp_path):
     np.savez(tmp_path / "a.npz", train=images, test=images[:0])
     with pytest.raises(VocoderError, match="has no test images"):
         prepare_images("arrays", tmp_path / "a.npz", tmp_path / "out")
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+@pytest.mark.parametrize("names", [["train"], ["test"], ["train", "test"]])
+@pytest.mark.parametrize("linked", [False, True])
+def test_arrays_of_another_origin_are_never_replaced(npz, tmp_path, names, linked):
+    out = tmp_path / "mine"
+    out.mkdir()
+    for name in names:
+        (out / f"{name}.npy").write_bytes(b"mine")
+    place = out
+    if linked:
+        place = tmp_path / "link"
+        place.symlink_to(out)
+    with pytest.raises(VocoderError, match=rf"holds a {names[0]}\.npy .*; choose another folder"):
+        prepare_images("arrays", npz, place)
+    assert sorted(path.name for path in out.iterdir()) == sorted(f"{name}.npy" for name in names)
+    assert all((out / f"{name}.npy").read_bytes() == b"mine" for name in names)
+
+
+@pytest.mark.parametrize("spelling", ["{}", "{}/.", "{}/../mine", "link"])
+def test_a_source_is_never_written_to(npz, tmp_path, monkeypatch, spelling):
+    monkeypatch.chdir(tmp_path)
+    source = tmp_path / "mine"
+    source.mkdir()
+    (tmp_path / "link").symlink_to(source)
+    for name, array in np.load(npz).items():
+        np.save(source / name, array)
+    before = {path: path.read_bytes() for path in source.iterdir()}
+    with pytest.raises(VocoderError, match="is the source"):
+        prepare_images("arrays", source, Path(spelling.format(source)))
+    assert {path: path.read_bytes() for path in source.iterdir()} == before
+
+
+@pytest.mark.parametrize("n_finished", range(3))
+def test_a_killed_preparation_goes_on(npz, tmp_path, n_finished):
+    prepare_images("arrays", npz, tmp_path / "whole")
+    out = tmp_path / "out"
+    run_killed(lambda: prepare_images("arrays", npz, out), n_finished)
+    assert not (out / "images.json").exists()
+    assert any(path.name.startswith(".") for path in out.iterdir())
+    prepare_images("arrays", npz, out)
+    contents = [
+        {path.name: path.read_bytes() for path in folder.iterdir()}
+        for folder in (tmp_path / "whole", out)
+    ]
+    assert contents[0] == contents[1]
+    assert sorted(contents[0]) == ["images.json", "test.npy", "train.npy"]
+
+
+@pytest.mark.parametrize("n_finished", range(3))
+def test_a_full_disk_leaves_no_array(npz, tmp_path, monkeypatch, n_finished):
+    finished = []
+
+    def replace(old, new):
+        if len(finished) == n_finished:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        os.rename(old, new)
+        finished.append(new)
+
+    monkeypatch.setattr(os, "replace", replace)
+    with pytest.raises(OSError, match="No space left"):
+        prepare_images("arrays", npz, tmp_path / "out")
     assert list((tmp_path / "out").iterdir()) == []
 
 

@@ -5,12 +5,16 @@ A prepared folder:
     images.json        what is in it, written last: a folder without one is not finished
     train.npy          uint8 (N, C, H, W)
     test.npy           uint8 (N, C, H, W)
+
+Until then a hidden file tells that the arrays are not somebody else's.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -21,12 +25,15 @@ from tqdm import tqdm
 from vocoder.data.images.reader import IMAGE_SETS, ImageArrays, Inspection, Pixels
 from vocoder.data.images.readers.image_folder import read_image_folder
 from vocoder.data.speech.corpus import map_array
+from vocoder.data.speech.journal import only_run
 from vocoder.errors import VocoderError
-from vocoder.files.atomic import atomic_path
+from vocoder.files.atomic import atomic_path, sweep
 
 FORMAT = "vocoder-images"
 VERSION = 1
 DESCRIPTION = "images.json"
+ARRAYS = ("train.npy", "test.npy")
+_MARKER = ".unfinished-images"
 _REMEDY = "preprocess the images again"
 
 
@@ -59,13 +66,17 @@ def prepare_images(
     Args:
         dataset: the name of a reader.
         source: the original file or folder.
-        out: the folder to make; one that is prepared already is refused.
+        out: the folder to make, or one that a killed run has left; one that is prepared already,
+            or holds such arrays of another origin, is refused.
         side: Side in pixels to which the central square of each image is scaled, for "image_folder"
             alone.
 
     Raises:
-        VocoderError: there is no such data set, its files are not whole, or `out` is prepared.
+        VocoderError: there is no such data set, its files are not whole, or `out` is prepared or
+            not this function's to write to.
     """
+    if out.resolve() == source.resolve():
+        raise VocoderError(f"{out}: is the source, whose files are kept; choose another folder")
     if is_prepared(out):
         raise VocoderError(f"{out}: holds prepared images already; remove it or choose another")
     if side is not None and dataset != "image_folder":
@@ -73,22 +84,48 @@ def prepare_images(
     reader = IMAGE_SETS.find(dataset)
     images = reader(source) if side is None else read_image_folder(source, side)
     inspection = Inspection(images.n_values, str(source))
-    out.mkdir(parents=True, exist_ok=True)
-    with atomic_path(out / "train.npy") as train, atomic_path(out / "test.npy") as test:
-        train_shape = _write_npy(train, inspection.passing(images.train, "training"))
-        test_shape = _write_npy(test, inspection.passing(images.test, "test"))
-    prepared = PreparedImages(
-        name=dataset,
-        variant=images.variant,
-        n_values=images.n_values,
-        train_shape=train_shape,
-        test_shape=test_shape,
-        fingerprint=inspection.fingerprint,
-    )
-    with atomic_path(out / DESCRIPTION) as path:
-        values = {"format": FORMAT, "version": VERSION, **prepared.__dict__}
-        path.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
+    with only_run(out), _own(out):
+        with atomic_path(out / "train.npy") as train, atomic_path(out / "test.npy") as test:
+            train_shape = _write_npy(train, inspection.passing(images.train, "training"))
+            test_shape = _write_npy(test, inspection.passing(images.test, "test"))
+        prepared = PreparedImages(
+            name=dataset,
+            variant=images.variant,
+            n_values=images.n_values,
+            train_shape=train_shape,
+            test_shape=test_shape,
+            fingerprint=inspection.fingerprint,
+        )
+        with atomic_path(out / DESCRIPTION) as path:
+            values = {"format": FORMAT, "version": VERSION, **prepared.__dict__}
+            path.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
     return prepared
+
+
+@contextmanager
+def _own(out: Path) -> Iterator[None]:
+    """Mark the arrays in a folder as a run's of this command, until it has ended.
+
+    Raises:
+        VocoderError: there are such arrays already, and no killed run has left them.
+    """
+    marker = out / _MARKER
+    if marker.exists():
+        sweep(out, (".npy", ".json"))
+    elif foreign := [name for name in ARRAYS if os.path.lexists(out / name)]:
+        raise VocoderError(
+            f"{out}: holds a {foreign[0]} that no run of this command has left, and that would be "
+            "replaced; choose another folder"
+        )
+    marker.touch()
+    try:
+        yield
+    except BaseException:
+        for name in ARRAYS:
+            (out / name).unlink(missing_ok=True)
+        raise
+    finally:
+        marker.unlink(missing_ok=True)
 
 
 def _write_npy(path: Path, chunks: Iterable[Pixels]) -> tuple[int, ...]:

@@ -9,7 +9,6 @@ import contextlib
 import errno
 import json
 import os
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any
 
 from vocoder.data.speech.corpus import MANIFEST, array_folders
 from vocoder.errors import VocoderError
+from vocoder.files import atomic
 from vocoder.files.atomic import atomic_path
 from vocoder.files.writing import append
 
@@ -124,12 +124,8 @@ def _line(values: Mapping[str, Any]) -> bytes:
 
 def sweep(out: Path) -> None:
     """Remove the temporary files of a run that was killed."""
-    pattern = re.compile(r"\..*\.[a-z0-9_]{8}\.(npy|json|jsonl)")
     for folder in (out, *array_folders(out)):
-        with contextlib.suppress(FileNotFoundError):
-            for entry in os.scandir(folder):
-                if pattern.fullmatch(entry.name):
-                    os.unlink(entry.path)
+        atomic.sweep(folder, (".npy", ".json", ".jsonl"))
 
 
 @contextlib.contextmanager
