@@ -16,12 +16,9 @@ import numpy.typing as npt
 
 from vocoder.errors import VocoderError, reason
 from vocoder.files.atomic import atomic_path
+from vocoder.files.audio_claims import read_claim
 
 logger = logging.getLogger("vocoder")
-
-# A program that writes WAV to a pipe cannot go back to fill in the size of its data: ffmpeg leaves
-# 0xFFFFFFFF there, espeak-ng 0x7FFFF000, others 0. Such sizes promise nothing.
-_UNKNOWN_SIZE = 0x7FFFF000
 
 _BLOCK = 1 << 16  # samples read, or converted and written, at once
 
@@ -136,7 +133,7 @@ def _read_channels(
     path = Path(path)
     try:
         with open(path, "rb") as stream:
-            missing = _missing_wav_bytes(stream)
+            claim = read_claim(stream)
             n_bytes = stream.seek(0, os.SEEK_END)
     except OSError as error:
         raise VocoderError(
@@ -146,7 +143,9 @@ def _read_channels(
         # By its name: through a Python file, libsndfile takes twice the time. As bytes, since
         # soundfile encodes text without the escapes of a name that the locale cannot write.
         name = path if os.name == "nt" else os.fsencode(path)
-        with soundfile.SoundFile(name) as file:
+        with soundfile.SoundFile(
+            name if claim.unsized is None else _sized(path, claim.unsized)
+        ) as file:
             rate, promised = file.samplerate, file.frames
             if file.subtype != "PCM_16":
                 dtype = "float32"
@@ -163,8 +162,9 @@ def _read_channels(
             f"{path}: not readable as audio ({why.rstrip('.')}); "
             "convert it to WAV or FLAC, or remove it"
         ) from None
-    if missing or len(channels) < promised:
-        lack = f"{missing} bytes" if missing else f"{promised - len(channels)} samples"
+    if claim.n_missing or len(channels) < promised:
+        n_missing = promised - len(channels)
+        lack = f"{claim.n_missing} bytes" if claim.n_missing else f"{n_missing} samples"
         raise VocoderError(f"{path}: truncated, {lack} are missing; copy it again or remove it")
     if not len(channels):
         raise VocoderError(f"{path}: holds no samples; remove it or record it again")
@@ -190,22 +190,17 @@ def _say_resampling(source: int, target: int) -> None:
     logger.warning("resampling audio from %d Hz to %d Hz", source, target)
 
 
-def _missing_wav_bytes(stream: BinaryIO) -> int:
-    """Return how many bytes of sound the header of a WAV file promises beyond the file's end.
+def _sized(path: Path, place: int) -> io.BytesIO:
+    """Return a WAV in memory, with the size of its data filled in.
 
-    libsndfile shortens such a file in silence. Files that are not RIFF WAV give 0.
+    Args:
+        path: The file.
+        place: Where it has a 0 in place of the size.
     """
-    length = stream.seek(0, os.SEEK_END)
-    stream.seek(0)
-    head = stream.read(12)
-    if head[:4] != b"RIFF" or head[8:] != b"WAVE":
-        return 0
-    while len(header := stream.read(8)) == 8:
-        name, size = struct.unpack("<4sI", header)
-        if name == b"data":
-            return 0 if size >= _UNKNOWN_SIZE else max(0, stream.tell() + size - length)
-        stream.seek(size + size % 2, os.SEEK_CUR)
-    return 0
+    content = bytearray(path.read_bytes())
+    order = ">I" if content.startswith(b"RIFX") else "<I"
+    struct.pack_into(order, content, place, min(len(content) - place - 4, 0xFFFFFFFF))
+    return io.BytesIO(content)
 
 
 def float_to_int16(audio: npt.ArrayLike) -> tuple[npt.NDArray[np.int16], int]:
