@@ -93,7 +93,7 @@ def sweep(folder: Path, suffixes: Sequence[str]) -> None:
         folder: The folder to look in, held so that no writer is at work in it; it may be missing.
         suffixes: The suffixes of the files that are written there, such as ".npy".
     """
-    pattern = re.compile(rf"\..*\.[a-z0-9_]{{8}}({'|'.join(map(re.escape, suffixes))})", re.DOTALL)
+    pattern = re.compile(rf"\..*\.[0-9a-f]{{8}}({'|'.join(map(re.escape, suffixes))})", re.DOTALL)
     with suppress(FileNotFoundError, NotADirectoryError):
         for entry in os.scandir(folder):
             if pattern.fullmatch(entry.name):

@@ -15,9 +15,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import safetensors.torch
-from helpers import make_corpus, tiny_recipe
+from helpers import make_corpus, run_killed, tiny_recipe
 
 from vocoder.data.speech.corpus import Corpus, Manifest
+from vocoder.data.speech.journal import only_run
 from vocoder.data.speech.maker import dithered
 from vocoder.data.speech.sharding import shard_corpus
 from vocoder.data.speech.shards import divide, shard_path
@@ -115,13 +116,43 @@ def test_what_was_killed_is_written_anew_and_nothing_else_is_overwritten(
     with pytest.raises(VocoderError, match=r"holds manifest\.json already; give another folder"):
         shard_corpus(folder, shards)
     (shards / "manifest.json").unlink()
-    shard_path(shards, 0).write_bytes(b"half")
+    os.truncate(shard_path(shards, 0), 1000)
     shard_corpus(folder, shards, SMALL)
     assert shard_path(shards, 0).read_bytes() == content
     with pytest.raises(VocoderError, match="not a folder; give another one"):
         shard_corpus(folder, shards / "manifest.json")
     with pytest.raises(VocoderError, match="no preprocessed corpus"):
         shard_corpus(shards / "nowhere", shards)
+
+
+@pytest.mark.parametrize("n_finished", range(6))
+def test_a_killed_run_leaves_no_clip_twice_for_the_next(
+    folder: Path, tmp_path: Path, n_finished: int
+) -> None:
+    """The next takes another size, which makes fewer shards; the last file is the manifest."""
+    whole = shard_corpus(folder, tmp_path / "whole", 1 << 30)
+    out = tmp_path / "out"
+    run_killed(lambda: shard_corpus(folder, out, 1), n_finished)
+    assert shard_corpus(folder, out, 1 << 30).manifest == whole.manifest
+    names = sorted(path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file())
+    assert names == ["manifest.json", "shards/00000.tar"]
+
+
+@pytest.mark.parametrize(
+    "name", ["shards/00007.tar", "shards/00000.tar", "notes.txt", ".mine.json"]
+)
+def test_files_of_another_origin_are_not_removed(folder: Path, tmp_path: Path, name: str) -> None:
+    path = tmp_path / "out" / name
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"mine")
+    with pytest.raises(VocoderError, match=f"holds {name} already; give another folder"):
+        shard_corpus(folder, tmp_path / "out")
+    assert path.read_bytes() == b"mine"
+
+
+def test_two_runs_do_not_work_in_one_folder(folder: Path, tmp_path: Path) -> None:
+    with only_run(tmp_path / "out"), pytest.raises(VocoderError, match="another run is at work"):
+        shard_corpus(folder, tmp_path / "out")
 
 
 class Bomb:

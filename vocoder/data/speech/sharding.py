@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
+import re
 from dataclasses import replace
 from itertools import accumulate, pairwise
 from pathlib import Path
 
 from vocoder.data.speech.corpus import MANIFEST, Corpus
-from vocoder.data.speech.shards import divide, shard_path, write_shard
+from vocoder.data.speech.journal import only_run
+from vocoder.data.speech.shards import begins_as_shard, divide, shard_path, write_shard
 from vocoder.errors import VocoderError
-from vocoder.files.atomic import atomic_path
+from vocoder.files.atomic import atomic_path, sweep
 
 SHARD_BYTES = 1 << 30
 
@@ -34,27 +35,47 @@ def shard_corpus(folder: str | Path, out: str | Path, most_bytes: int = SHARD_BY
     corpus, out = Corpus.open(folder), Path(out)
     if most_bytes < 1:
         raise VocoderError(f"size {most_bytes}: give at least one byte")
-    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-        if foreign := sorted({entry.name for entry in os.scandir(out)} - {"shards"}):
-            raise VocoderError(f"{out}: holds {foreign[0]} already; give another folder")
-    utterances = corpus.manifest.utterances
-    arrays = [corpus.manifest.arrays(utterance) for utterance in utterances]
-    n_bytes = (sum(array.n_bytes_in_tar for array in own) for own in arrays)
-    sizes = tuple(divide(n_bytes, most_bytes))
-    try:
-        shard_path(out, 0).parent.mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError):
-        raise VocoderError(f"{out}: not a folder; give another one") from None
-    for shard, (first, last) in enumerate(pairwise(accumulate(sizes, initial=0))):
-        with atomic_path(shard_path(out, shard)) as temporary:
-            write_shard(
-                temporary,
-                ((number, arrays[number]) for number in range(first, last)),
-                lambda number, kind: corpus.array(utterances[number], kind),
-            )
-    if hasattr(os, "sync"):
-        os.sync()  # the arrays are to be on the disk before the file that vouches for them
-    manifest = replace(corpus.manifest, shards=sizes)
-    with atomic_path(out / MANIFEST) as temporary:
-        temporary.write_bytes(manifest.to_json().encode("utf-8", "surrogateescape"))
+    with only_run(out):
+        _clean(out)
+        utterances = corpus.manifest.utterances
+        arrays = [corpus.manifest.arrays(utterance) for utterance in utterances]
+        n_bytes = (sum(array.n_bytes_in_tar for array in own) for own in arrays)
+        sizes = tuple(divide(n_bytes, most_bytes))
+        shard_path(out, 0).parent.mkdir(exist_ok=True)
+        for shard, (first, last) in enumerate(pairwise(accumulate(sizes, initial=0))):
+            with atomic_path(shard_path(out, shard)) as temporary:
+                write_shard(
+                    temporary,
+                    ((number, arrays[number]) for number in range(first, last)),
+                    lambda number, kind: corpus.array(utterances[number], kind),
+                )
+        # A run of another size, which was killed, may have made more; a clip is to be there once.
+        for path in _shards_in(out):
+            if path not in {shard_path(out, shard) for shard in range(len(sizes))}:
+                path.unlink()
+        if hasattr(os, "sync"):
+            os.sync()  # the arrays are to be on the disk before the file that vouches for them
+        manifest = replace(corpus.manifest, shards=sizes)
+        with atomic_path(out / MANIFEST) as temporary:
+            temporary.write_bytes(manifest.to_json().encode("utf-8", "surrogateescape"))
     return Corpus(out, manifest)
+
+
+def _clean(out: Path) -> None:
+    """Remove what a killed run has left half-written.
+
+    Raises:
+        VocoderError: There is something else, which is not to be mixed with a corpus or replaced.
+    """
+    sweep(out, (".json",))
+    sweep(shard_path(out, 0).parent, (".tar",))
+    foreign = sorted({entry.name for entry in os.scandir(out)} - {"shards"})
+    foreign += [f"shards/{path.name}" for path in _shards_in(out) if not begins_as_shard(path)]
+    if foreign:
+        raise VocoderError(f"{out}: holds {foreign[0]} already; give another folder")
+
+
+def _shards_in(out: Path) -> list[Path]:
+    """Return what has the name of a shard."""
+    names = shard_path(out, 0).parent.glob("*.tar")
+    return sorted(path for path in names if re.fullmatch(r"\d{5,}", path.stem, re.ASCII))

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 import tarfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -67,6 +68,16 @@ class Array:
 def shard_path(folder: Path, shard: int) -> Path:
     """Return where a corpus keeps a shard."""
     return folder / "shards" / f"{shard:05}.tar"
+
+
+def begins_as_shard(path: Path) -> bool:
+    """Tell whether a file begins with the audio of a clip, or is a link to nothing."""
+    if not path.exists():
+        return True
+    if not path.is_file():  # to open a pipe would wait for its writer
+        return False
+    with open(path, "rb") as file:
+        return re.match(rb"\d{8,}\.audio\.npy\0", file.read(_BLOCK)) is not None
 
 
 class Shards:
