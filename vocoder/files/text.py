@@ -59,3 +59,8 @@ def path_text(name: str) -> str:
     The two differ where the locale cannot write the name.
     """
     return os.fsdecode(name.encode("utf-8", "surrogateescape"))
+
+
+def printable(name: str) -> str:
+    """Return a name from the operating system as UTF-8 can show it, other bytes as escapes."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from commands import assert_one_error_line
 from helpers import write_tone
 
-from vocoder.data.speech.corpus import Corpus
+from vocoder.data.speech.corpus import Corpus, Manifest
 from vocoder.data.speech.crops import Crops
 from vocoder.data.speech.preprocess import preprocess
+from vocoder.data.speech.sharding import shard_corpus
 from vocoder.errors import VocoderError
+from vocoder.mel.files import read_mel
 
 
 @pytest.fixture
@@ -109,6 +113,30 @@ def test_a_clip_that_cannot_be_used_leaves_the_others_of_its_list(tmp_path, sour
     report = preprocess("wavs", source, tmp_path / "out", test_list=test)
     assert [file for file, _ in report.failures] == ["en/bad.wav"]
     assert ids(Corpus.open(tmp_path / "out"), "test") == ["en-hello"]
+
+
+@pytest.mark.parametrize("name", ["gr\xfcn.txt", "\u97f3.txt", os.fsdecode(b"\xff\xfe.txt")])
+def test_a_list_may_have_any_name(tmp_path, source, run, name) -> None:
+    test = write(tmp_path / name, "en/hello")
+    out = tmp_path / "out"
+    arguments = ("preprocess", "wavs", "--source", source, "--out", out, "--test-list", test)
+    result = run(*arguments)
+    assert result.code == 0, result.err
+    shown = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    assert f"the 1 clips of {shown};" in result.out.decode()
+    (out / "manifest.json").read_text(encoding="utf-8")
+    assert ids(Corpus.open(out), "test") == ["en-hello"]
+    assert shard_corpus(out, tmp_path / "shards").manifest.split_rule.endswith(shown)
+    assert read_mel(out / "mels" / "en-hello.npy").preset is not None
+    assert run(*arguments).code == 0
+
+
+def test_a_manifest_keeps_whatever_stands_in_it(tmp_path, source) -> None:
+    """Such as what a reader of one's own says."""
+    preprocess("wavs", source, tmp_path)
+    rule = "by \udcff, \ud83d and \\ and \u97f3"
+    manifest = replace(Corpus.open(tmp_path).manifest, split_rule=rule)
+    assert Manifest.from_json(manifest.to_json().encode()) == manifest
 
 
 def test_the_command_takes_lists(tmp_path, source, run) -> None:

@@ -100,7 +100,9 @@ class Manifest:
             **({} if self.shards is None else {"shards": list(self.shards)}),
         }
         opening = json.dumps(head, ensure_ascii=False, indent=1).removesuffix("\n}")
-        return opening + ',\n "utterances": [\n  ' + ",\n  ".join(lines) + "\n ]\n}\n"
+        text = opening + ',\n "utterances": [\n  ' + ",\n  ".join(lines) + "\n ]\n}\n"
+        # Bytes of a name that are no UTF-8 become escapes, which JSON has for them.
+        return text.encode("utf-8", "backslashreplace").decode()
 
     @classmethod
     def from_json(cls, text: str | bytes, where: str = MANIFEST) -> Manifest:

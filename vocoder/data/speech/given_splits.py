@@ -14,7 +14,7 @@ from pathlib import Path
 
 from vocoder.data.speech.reader import Listing, Split
 from vocoder.errors import VocoderError
-from vocoder.files.text import path_text, read_text
+from vocoder.files.text import path_text, printable, read_text
 
 
 def split_by_lists(listing: Listing, source: Path, lists: Mapping[Split, Path]) -> Listing:
@@ -51,7 +51,7 @@ def split_by_lists(listing: Listing, source: Path, lists: Mapping[Split, Path]) 
             if identity in splits:
                 raise VocoderError(f"{path} line {number}: {name[:80]!r} is named a second time")
             splits[identity] = split
-        rules.append(f"{split}: the {len(lines)} clips of {path.name}")
+        rules.append(f"{split}: the {len(lines)} clips of {printable(path.name)}")
     clips = tuple(replace(clip, split=splits.get(clip.id, "train")) for clip in listing.clips)
     return replace(listing, clips=clips, split_rule="; ".join(rules))
 

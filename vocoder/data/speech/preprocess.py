@@ -314,7 +314,7 @@ def _utterances(
 
 def _finish(out: Path, manifest: Manifest, journal: Journal, records: Mapping[str, Record]) -> None:
     """Write the manifest, then remove the files that it does not list."""
-    content = manifest.to_json().encode("utf-8", "surrogateescape")
+    content = manifest.to_json().encode()
     path = out / MANIFEST
     if not path.exists() or path.read_bytes() != content:
         if hasattr(os, "sync"):

@@ -57,7 +57,7 @@ def shard_corpus(folder: str | Path, out: str | Path, most_bytes: int = SHARD_BY
             os.sync()  # the arrays are to be on the disk before the file that vouches for them
         manifest = replace(corpus.manifest, shards=sizes)
         with atomic_path(out / MANIFEST) as temporary:
-            temporary.write_bytes(manifest.to_json().encode("utf-8", "surrogateescape"))
+            temporary.write_bytes(manifest.to_json().encode())
     return Corpus(out, manifest)
 
 
