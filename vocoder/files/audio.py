@@ -23,7 +23,7 @@ logger = logging.getLogger("vocoder")
 _BLOCK = 1 << 16  # samples read, or converted and written, at once
 
 AUDIO_SUFFIXES = (
-    *(".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".aif", ".aifc"),
+    *(".wav", ".wave", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aiff", ".aif", ".aifc"),
     *(".au", ".snd", ".caf", ".w64", ".rf64", ".sph"),
 )
 # Sound that libsndfile does not read, so that a folder of it is not taken for an empty one.

@@ -33,6 +33,32 @@ def test_a_folder_without_splits_has_a_tenth_drawn(tmp_path):
     assert sorted(i.tobytes() for i in found) == sorted(i.tobytes() for i in images)
 
 
+def test_what_is_left_out_is_told_of(tmp_path, caplog):
+    train, test = tmp_path / "train", tmp_path / "test"
+    write_pngs(train, pictures(2, 3, 4, 4))
+    write_pngs(test / "b", pictures(1, 3, 4, 4))
+    for name in ("b/1.HEIC", "a/1.jp2", "notes.txt"):
+        (train / name).parent.mkdir(exist_ok=True)
+        (train / name).touch()
+    (test / "up").symlink_to(tmp_path)
+    with caplog.at_level("WARNING", logger="vocoder"):
+        open_images("image_folder", tmp_path, n_validation=0, seed=0)
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{train}: left out 2 pictures that cannot be read (the first: a/1.jp2); convert them to "
+        "PNG or JPEG",
+        f"{test}/up: left out: a link to a folder that holds this one",
+    ]
+
+
+@pytest.mark.parametrize("name", ["1.jpe", "1.jfif", "1.TIFF"])
+def test_other_names_of_known_formats_are_read(tmp_path, name):
+    for split in ("train", "test"):
+        (tmp_path / split).mkdir()
+        form = "TIFF" if name == "1.TIFF" else "JPEG"
+        Image.new("RGB", (4, 4)).save(tmp_path / split / name, format=form)
+    assert len(open_images("image_folder", tmp_path, n_validation=0, seed=0).train) == 1
+
+
 def test_the_first_picture_says_whether_all_are_grey(tmp_path):
     grey, colour = pictures(1, 1, 4, 4)[0], pictures(1, 3, 4, 4)[0]
     write_pngs(tmp_path / "train", np.stack([grey]))

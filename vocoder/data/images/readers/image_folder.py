@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -17,8 +18,21 @@ from vocoder.files.folders import walk_files
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+logger = logging.getLogger("vocoder")
+
 _SUFFIXES = frozenset(
-    (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff", ".webp")
+    (
+        *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".gif"),
+        *(".ppm", ".pgm", ".tif", ".tiff", ".webp"),
+    )
+)
+# Pictures that not every Pillow reads, so that a folder of them is not taken for an empty one.
+_FOREIGN_SUFFIXES = frozenset(
+    (
+        *(".heic", ".heif", ".avif", ".jp2", ".j2k", ".jpx", ".jxl", ".svg", ".psd", ".xcf"),
+        *(".tga", ".pcx", ".pbm", ".pnm", ".exr", ".hdr", ".eps", ".dds", ".ico", ".apng"),
+        *(".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf"),
+    )
 )
 _CHUNK = 1024  # pictures
 
@@ -60,12 +74,26 @@ def read_image_folder(folder: Path, side: int | None = None) -> Source:
 def list_pictures(folder: Path) -> list[Path]:
     """Return the pictures below a folder, sorted with numbers in the order of counting.
 
+    What is left out is told of in warnings: folders, and pictures that cannot be read.
+
     Raises:
         VocoderError: there are none.
     """
-    names = [name for name in walk_files(folder).files if name.suffix.lower() in _SUFFIXES]
+    found = walk_files(folder)
+    names = [name for name in found.files if name.suffix.lower() in _SUFFIXES]
+    foreign = [name for name in found.files if name.suffix.lower() in _FOREIGN_SUFFIXES]
+    if foreign:
+        logger.warning(
+            "%s: left out %d pictures that cannot be read (the first: %s); convert them to PNG or "
+            "JPEG",
+            folder,
+            len(foreign),
+            foreign[0],
+        )
+    for place, why in found.left_out:
+        logger.warning("%s: left out: %s", folder / place, why)
     if not names:
-        raise VocoderError(f"{folder}: holds no pictures")
+        raise VocoderError(f"{folder}: holds no pictures, such as .png or .jpg")
     return [folder / name for name in sorted(names, key=lambda name: _natural(name.as_posix()))]
 
 
