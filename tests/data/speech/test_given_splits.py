@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from commands import assert_one_error_line
 from helpers import write_tone
@@ -84,6 +86,58 @@ def test_lists_that_cannot_be_meant_are_refused(
     }
     with pytest.raises(VocoderError, match=message):
         preprocess("wavs", source, tmp_path / "out", **lists)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.fixture
+def ljspeech(tmp_path: Path) -> Path:
+    folder = tmp_path / "lj"
+    for i in range(3):
+        write_tone(folder / "wavs" / f"c{i}.wav")
+    write(folder / "metadata.csv", *(f"c{i}|one" for i in (0, 1, 2, 9)))
+    return folder
+
+
+@pytest.mark.parametrize("name", ["it/via", "it/via.wav", "it/via.flac"])
+def test_a_line_that_fits_two_recordings_is_refused(tmp_path, source, name) -> None:
+    """A name with its suffix fits one."""
+    write_tone(source / "it" / "via.flac")
+    test = write(tmp_path / "test.txt", "en/hello", name)
+    if not Path(name).suffix:
+        message = r"test.txt line 2: 'it/via' may be it/via.flac or it/via.wav; write which"
+        with pytest.raises(VocoderError, match=message):
+            preprocess("wavs", source, tmp_path / "out", test_list=test)
+        return
+    preprocess("wavs", source, tmp_path / "out", test_list=test)
+    records = (tmp_path / "out" / "journal.jsonl").read_text().splitlines()[1:]
+    files = {record["id"]: record["file"] for record in map(json.loads, records)}
+    held_out = {files[identity] for identity in ids(Corpus.open(tmp_path / "out"), "test")}
+    assert held_out == {"en/hello.wav", name}
+
+
+@pytest.mark.parametrize("name", ["c9", "wavs/c9", "wavs/c9.wav"])
+def test_a_missing_clip_is_the_same_by_each_of_its_names(tmp_path, ljspeech, name) -> None:
+    test = write(tmp_path / "test.txt", name, "c1")
+    report = preprocess("ljspeech", ljspeech, tmp_path / "out", test_list=test)
+    assert [file for file, _ in report.failures] == ["wavs/c9.wav"]
+    assert ids(Corpus.open(tmp_path / "out"), "test") == ["c1"]
+    write(test, name)
+    with pytest.raises(VocoderError, match=r"no usable test clip; .*wavs/c9\.wav: listed in"):
+        preprocess("ljspeech", ljspeech, tmp_path / "other", test_list=test)
+    assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.parametrize("stated", [False, True])
+def test_a_split_whose_clips_have_no_mels_is_refused(tmp_path, ljspeech, stated) -> None:
+    write(ljspeech / "metadata.csv", "c0|one", "c1|one", "c2|one")
+    test = write(tmp_path / "test.txt", "c0")
+    mels = tmp_path / "mels"
+    mels.mkdir()
+    for name in ("c1", "c2"):
+        np.save(mels / f"{name}.npy", np.zeros((80, 44), np.float32))
+    arguments = {"test_list": test} if stated else {"test_clips": 1}
+    with pytest.raises(VocoderError, match=r"no usable test clip; .*c0.*there is no mel"):
+        preprocess("ljspeech", ljspeech, tmp_path / "out", mels=mels, **arguments)
     assert not (tmp_path / "out").exists()
 
 

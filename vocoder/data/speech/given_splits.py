@@ -10,9 +10,9 @@ import hashlib
 import os
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePath
 
-from vocoder.data.speech.reader import Listing, Split
+from vocoder.data.speech.reader import Clip, Listing, Split
 from vocoder.errors import VocoderError
 from vocoder.files.text import path_text, printable, read_text
 
@@ -26,34 +26,50 @@ def split_by_lists(listing: Listing, source: Path, lists: Mapping[Split, Path]) 
         lists: a text file for each split but the training.
 
     Raises:
-        VocoderError: A list cannot be read, is empty, names what is no clip, or names a clip that
-            another line or list has named.
+        VocoderError: A list cannot be read, is empty, names what is no clip or may be several, or
+            names a clip that another line or list has named.
     """
-    named: dict[str, str] = {}
-    for clip in listing.clips:
-        recording = clip.path.relative_to(source)
-        for name in (clip.id, recording.with_suffix("").as_posix(), recording.as_posix()):
-            named[name] = clip.id
-    broken = {file for file, _ in listing.problems}
+    named = _names(listing, source)
+    broken = {*listing.lost}
+    for file, _ in listing.problems:
+        broken |= {file, PurePath(file).with_suffix("").as_posix()}
     splits: dict[str, Split] = {}
     rules = []
     for split, path in lists.items():
         lines = read_list(path)
         for number, name in lines:
-            identity = named.get(name)
-            if identity is None and name in broken:
+            fitting = named.get(name, [])
+            if not fitting and name in broken:
                 continue  # it is told of already
-            if identity is None:
+            if not fitting:
                 raise VocoderError(
                     f"{path} line {number}: {name[:80]!r} is no clip of {source}; "
                     "a line is the path of a recording within that folder"
                 )
+            if len(fitting) > 1:
+                one, other = (clip.path.relative_to(source).as_posix() for clip in fitting[:2])
+                raise VocoderError(
+                    f"{path} line {number}: {name[:80]!r} may be {one} or {other}; write which, "
+                    "with its suffix"
+                )
+            identity = fitting[0].id
             if identity in splits:
                 raise VocoderError(f"{path} line {number}: {name[:80]!r} is named a second time")
             splits[identity] = split
         rules.append(f"{split}: the {len(lines)} clips of {printable(path.name)}")
     clips = tuple(replace(clip, split=splits.get(clip.id, "train")) for clip in listing.clips)
     return replace(listing, clips=clips, split_rule="; ".join(rules))
+
+
+def _names(listing: Listing, source: Path) -> dict[str, list[Clip]]:
+    """Return the clips that each name stands for; the whole path of one is never another's name."""
+    named: dict[str, list[Clip]] = {}
+    for clip in listing.clips:
+        recording = clip.path.relative_to(source)
+        for name in {clip.id, recording.with_suffix("").as_posix()}:
+            named.setdefault(name, []).append(clip)
+    whole = {clip.path.relative_to(source).as_posix(): [clip] for clip in listing.clips}
+    return named | whole
 
 
 def read_list(path: Path) -> list[tuple[int, str]]:

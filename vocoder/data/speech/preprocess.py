@@ -13,7 +13,7 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -190,8 +190,10 @@ def _listing(
     listing = DATASETS.find(corpus)(source, test_clips, seed)
     if lists:
         listing = split_by_lists(listing, source, lists)
+    wanted = {*lists, *(clip.split for clip in listing.clips)}
     if mels is not None:
         listing = pair_mels(listing, source, Path(mels))
+    _check_splits(source, wanted, {clip.split for clip in listing.clips}, listing.problems)
     if strict and listing.problems:
         raise VocoderError(f"{source}: " + ": ".join(listing.problems[0]))
     return listing
@@ -303,13 +305,19 @@ def _utterances(
         for n_samples in (records[clip.id].n_samples,)
     )
     wanted = {clip.split for clip in listing.clips}
-    usable = {utterance.split for utterance in utterances}
+    _check_splits(maker.source, wanted, {utterance.split for utterance in utterances}, failures)
+    return utterances
+
+
+def _check_splits(
+    source: Path, wanted: Set[Split], usable: Set[Split], failures: Sequence[tuple[str, str]]
+) -> None:
+    """Raise a `VocoderError` where a split that was to be made has no clip."""
     missing = [split for split in SPLITS if split in wanted - usable]
     if missing:
-        which = f"{missing[0]} clip" if utterances else "clip"
+        which = f"{missing[0]} clip" if usable else "clip"
         first = f"; the first of {len(failures)}: {': '.join(failures[0])}" if failures else ""
-        raise VocoderError(f"{maker.source}: no usable {which}; mend the files{first}")
-    return utterances
+        raise VocoderError(f"{source}: no usable {which}; mend the files{first}")
 
 
 def _finish(out: Path, manifest: Manifest, journal: Journal, records: Mapping[str, Record]) -> None:

@@ -34,6 +34,7 @@ class Listing:
     clips: tuple[Clip, ...]
     split_rule: str
     problems: tuple[tuple[str, str], ...] = ()  # (file, reason)
+    lost: frozenset[str] = frozenset()  # ids of clips that have no recording
 
 
 # A reader takes the source folder, how many clips to hold out for the test (None: its default) and

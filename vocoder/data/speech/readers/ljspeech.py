@@ -68,7 +68,7 @@ def read_ljspeech(source: Path, test_clips: int | None, seed: int) -> Listing:
         for identity, path in sorted(paths.items())
     )
     rule = f"test: the first {n_test} of {len(ids)} ids in sorted order"
-    return Listing(clips, rule, tuple(problems))
+    return Listing(clips, rule, tuple(problems), frozenset(ids) - paths.keys())
 
 
 # Tried in this order where no line has the usual bar: a text holds commas sooner than tabs.
