@@ -102,3 +102,14 @@ def test_any_bytes_give_arrays_or_an_error_with_the_name(
     except VocoderError as error:
         assert str(error).startswith(f"{path}: ")
         assert "\n" not in str(error)
+
+
+@pytest.mark.parametrize("shape", [(3, 4), (0, 4), ()])
+def test_nothing_behind_a_mapped_array_is_dropped(tmp_path, shape):
+    path = tmp_path / "a.npy"
+    np.save(path, np.zeros(shape))
+    assert load_npy(path).shape == shape
+    with path.open("ab") as file:
+        np.save(file, np.zeros(3))
+    with pytest.raises(VocoderError, match=r"a\.npy: holds more than its array; save each"):
+        load_npy(path)

@@ -54,6 +54,28 @@ def test_what_is_written_is_read(tmp_path, suffix, preset):
     assert read.preset == (None if suffix == ".npy" else preset)
 
 
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (lambda file: np.save(file, MEL), "holds a second array; give pieces of one mel to"),
+        (lambda file: np.save(file, MEL[:0]), "vocoder synthesize --stream"),
+        (lambda file: np.save(file, np.zeros(3, int)), "one utterance after the other to vocoder"),
+        (lambda file: file.write(b"\x93"), "holds more than its array; save the mel again"),
+        (lambda file: file.write(bytes(80)), "holds more than its array; save the mel again"),
+    ],
+)
+def test_nothing_behind_an_array_is_dropped(tmp_path, more, words, order):
+    path = tmp_path / "a.npy"
+    with path.open("wb") as file:
+        np.save(file, np.asarray(MEL, order=order))
+        more(file)
+    for source in (path, io.BytesIO(path.read_bytes())):
+        name = path if source is path else "standard input"
+        with pytest.raises(VocoderError, match=rf"\A{name}: .*{words}"):
+            read_mel(source)
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
 def test_other_float_types_become_float32(tmp_path, dtype):
     mel = torch.randn(80, 4).to(dtype)

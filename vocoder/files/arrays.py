@@ -22,7 +22,7 @@ def load_npy(path: Path) -> npt.NDArray[Any]:
     """Map an .npy file.
 
     Raises:
-        VocoderError: It is missing, damaged or holds objects.
+        VocoderError: It is missing, damaged, holds objects or more than one array.
     """
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
@@ -34,6 +34,8 @@ def load_npy(path: Path) -> npt.NDArray[Any]:
     if not isinstance(array, np.ndarray):
         array.close()
         raise VocoderError(f"{path}: an archive, and belongs in an .npz")
+    if isinstance(array, np.memmap) and array.offset + array.nbytes < path.stat().st_size:
+        raise VocoderError(f"{path}: holds more than its array; save each array alone")
     return array
 
 

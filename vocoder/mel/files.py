@@ -71,7 +71,8 @@ def read_mel(
         preset: what the mel was made with, whatever the file says.
 
     Raises:
-        VocoderError: Not a mel file, not exactly one utterance, no frames, or not finite.
+        VocoderError: Not a mel file, not exactly one utterance, no frames, not finite, or with
+            something behind its array.
         OSError: The file cannot be opened.
     """
     own: str | Mapping[str, Any] | None = None
@@ -106,6 +107,7 @@ def read_mel(
                 f"{name}: not an .npy array of numbers ({_first_line(error)}); "
                 "send it with numpy.save"
             ) from None
+        _check_end(source, name)
 
     bands = preset.n_mels if preset is not None else n_mels
     if mel.shape[0] != bands and mel.shape[1] == bands:
@@ -207,7 +209,22 @@ def check_mel(mel: torch.Tensor, name: str = "mel") -> None:
 def _read_npy(path: Path) -> tuple[dict[str, Any], None]:
     with open(path, "rb") as file:
         n_bytes = os.fstat(file.fileno()).st_size
-        return {"mel": read_array(file, min(n_bytes, MAX_BYTES))}, None
+        mel = read_array(file, min(n_bytes, MAX_BYTES))
+        _check_end(file)
+        return {"mel": mel}, None
+
+
+def _check_end(file: BinaryIO, name: str = "") -> None:
+    """Raise a `VocoderError` where something follows an array, which would be left out."""
+    where = f"{name}: " * bool(name)
+    rest = file.read(6)
+    if rest == np.lib.format.MAGIC_PREFIX:
+        raise VocoderError(
+            f"{where}holds a second array; give pieces of one mel to vocoder synthesize --stream, "
+            "one utterance after the other to vocoder serve, or save each alone"
+        )
+    if rest:
+        raise VocoderError(f"{where}holds more than its array; save the mel again")
 
 
 def _read_npz(path: Path) -> tuple[dict[str, Any], str | None]:
