@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
+
 import numpy as np
 import pytest
 import torch
 from commands import assert_one_error_line, error_command, left_in
-from voices import TACOTRON2, save_mel, some_mel
+from voices import TACOTRON2, save_mel, some_mel, voice_models
 
 import vocoder
+from vocoder import checkpoint
 from vocoder.files.audio import read_wav, write_wav
 from vocoder.mel.convert import convert_mel
 from vocoder.mel.files import read_mel, write_mel
@@ -70,6 +74,35 @@ def test_the_refusal_of_a_preset_names_the_command_that_mends_it(run, tmp_path, 
     assert read.preset == TACOTRON2
     torch.testing.assert_close(read.mel, convert_mel(mel, origin, TACOTRON2))
     assert run("synthesize", converted, *speak).code == 0
+
+
+@pytest.mark.parametrize("name", ["my/own", "my-own", "pwg-22k"])
+def test_a_preset_that_no_command_knows_is_told_of_in_words(run, tmp_path, name):
+    """By its values, whatever its name; the way that the words tell is then a way."""
+    own = dataclasses.replace(TACOTRON2, name=name, scale=2.0)
+    voice = tmp_path / "voice.safetensors"
+    checkpoint.save(voice, voice_models()["nanoflow"], own)
+    write_mel(tmp_path / "a.npz", some_mel(6), TACOTRON2)
+    speak = ("-o", tmp_path / "out", "--voice", voice, "--seed=1")
+    refusal = run("synthesize", tmp_path / "a.npz", *speak)
+    assert_one_error_line(refusal, name, "scale 1 ≠ 2", "`vocoder presets`", '"preset" in a.json')
+    assert "convert it: " not in refusal.err
+    np.save(tmp_path / "b.npy", convert_mel(some_mel(6), TACOTRON2, own).numpy())
+    stated = {"preset": vocoder.load(voice).preset.to_dict()}
+    (tmp_path / "b.json").write_text(json.dumps(stated))
+    assert run("synthesize", tmp_path / "b.npy", *speak).code == 0
+
+
+def test_a_mel_of_a_preset_that_no_command_knows_is_converted_by_what_it_states(
+    run, tmp_path, voice
+):
+    own = dataclasses.replace(TACOTRON2, name="my/own", scale=2.0)
+    write_mel(tmp_path / "a.npz", convert_mel(some_mel(6), TACOTRON2, own), own)
+    speak = ("-o", tmp_path / "out", "--voice", voice, "--seed=1")
+    refusal = run("synthesize", tmp_path / "a.npz", *speak)
+    assert_one_error_line(refusal, "my/own", "convert it: ")
+    assert run(*error_command(refusal)).code == 0
+    assert run("synthesize", tmp_path / "a.tacotron2-22k.npz", *speak).code == 0
 
 
 def _converts(preset):

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from vocoder.errors import VocoderError
 from vocoder.mel.convert import convert_mel
-from vocoder.mel.presets import TACOTRON2, MelPreset, preset_difference
+from vocoder.mel.presets import PRESETS, TACOTRON2, MelPreset, preset_difference
 from vocoder.synthesis.sources import Source
 from vocoder.voice.catalogue import GRIFFIN_LIM, Default, default_voice
 from vocoder.voice.load import load
@@ -103,7 +103,22 @@ def _misfit(mel: Tensor, stated: MelPreset, wanted: MelPreset, source: Source) -
         remedy = "it cannot be converted exactly: make it anew, or use --voice griffin-lim"
         return VocoderError(f"{misfit}; {remedy}")
     path = source.path or Path("MEL.npy")
-    target = path.with_name(f"{path.stem}.{wanted.name}.npz")
-    command = ["vocoder", "convert-mel", str(path), "-o", str(target)]
-    command += ["--from", stated.name, "--to", wanted.name]
-    return VocoderError(f"{misfit}; convert it: {shlex.join(command)}")
+    target = _listed_name(wanted)
+    if target is None:
+        return VocoderError(
+            f"{misfit}; `vocoder presets` does not list that one, so make the mel with it, "
+            f'and state its fields as "preset" in {path.with_suffix(".json").name} beside the mel '
+            "(in Python: vocoder.load(VOICE).preset.to_dict())"
+        )
+    command = ["vocoder", "convert-mel", str(path)]
+    command += ["-o", str(path.with_name(f"{path.stem}.{target}.npz"))]
+    # What is not listed is stated by the file, which convert-mel reads, too.
+    origin = _listed_name(stated)
+    command += [] if origin is None else ["--from", origin]
+    return VocoderError(f"{misfit}; convert it: {shlex.join([*command, '--to', target])}")
+
+
+def _listed_name(preset: MelPreset) -> str | None:
+    """Return the name by which a command knows a preset; None where it knows none such."""
+    listed = PRESETS.values()
+    return next((own.name for own in listed if own.fingerprint == preset.fingerprint), None)
