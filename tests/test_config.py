@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass, make_dataclass
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any, Literal, Optional, Union
 
 import pytest
 from hypothesis import given
@@ -107,6 +110,73 @@ def test_what_is_missing_is_named() -> None:
         )
     with pytest.raises(ConfigError, match=r"^Few: lacks b$"):
         from_dict(make_dataclass("Few", [("a", int), ("b", int)]), {"a": 1})
+
+
+@dataclass(frozen=True)
+class Unions:
+    """Types that a plugin may give its fields."""
+
+    number: int | float = 1
+    text: str | int | None = "x"
+    lr: float | Literal["auto"] = "auto"
+    inner: Inner | bool = False
+    either: Optional[Union[int, bool]] = None  # noqa: UP007, UP045
+    many: list[int | str] = dataclasses.field(default_factory=list)
+    some: Sequence[float] = ()
+    pair: tuple[int, str] = (1, "a")
+    any_of: tuple[float | None, ...] = ()
+
+
+@pytest.mark.parametrize(
+    ("key", "given", "value"),
+    [
+        ("number", "3", 3),
+        ("number", "1.5", 1.5),
+        ("number", 2.0, 2.0),
+        ("text", "3", "3"),
+        ("text", 3, 3),
+        ("text", "none", None),
+        ("lr", "1e-3", 1e-3),
+        ("lr", "auto", "auto"),
+        ("inner", {"rate": 2}, Inner(2.0)),
+        ("inner", "true", True),
+        ("either", True, True),
+        ("many", "1, a", ["1", "a"]),
+        ("many", (1, "2"), [1, "2"]),
+        ("some", [1, "2"], (1.0, 2.0)),
+        ("pair", "2,b", (2, "b")),
+        ("any_of", [None, 1], (None, 1.0)),
+    ],
+)
+def test_unions_and_lists(key: str, given: object, value: object) -> None:
+    result = getattr(from_dict(Unions, {key: given}), key)
+    assert result == value
+    assert type(result) is type(value)
+    config = Unions(**{key: result})  # type: ignore[arg-type]
+    assert from_dict(Unions, to_dict(config)) == config
+
+
+@pytest.mark.parametrize(
+    ("hint", "value", "message"),
+    [
+        (int | float, True, "x: expected int or float, got True"),
+        (float | Literal["auto"], "fast", "x: expected float or typing.Literal['auto'], got"),
+        (list[int], "a", "x[0]: expected int, got 'a'"),
+        (list[int], 3, "x: expected a list, got 3"),
+        (tuple[int, str], [1], "x: expected 2 items, got [1]"),
+        (set[int], [1], "x: set[int] is no type of a setting; those are bool, int, float, str"),
+        (complex, "1", "x: complex is no type of a setting"),
+        (Any, "1", "x: Any is no type of a setting"),
+        (list, "1", "x: list is no type of a setting"),
+        (Path | None, "1", "x: Path is no type of a setting"),
+        ("Nowhere", "1", "Made: the type of a setting is not known (name 'Nowhere' is not"),
+    ],
+)
+def test_other_types_are_refused_in_one_line(hint: Any, value: object, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        from_dict(make_dataclass("Made", [("x", hint)]), {"x": value})
+    assert str(caught.value).startswith(message)
+    assert "\n" not in str(caught.value)
 
 
 @given(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
 import math
 import types
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, TypeVar
 
@@ -48,7 +49,7 @@ def from_dict(cls: type[T], values: Mapping[str, Any], where: str = "") -> T:
     """
     if not isinstance(values, Mapping):
         raise ConfigError(f"{where or cls.__name__}: expected a mapping, got {_shown(values)}")
-    hints = typing.get_type_hints(cls)
+    hints = _types_of(cls)
     fields = {field.name for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
     converted = {}
     for key, value in values.items():
@@ -67,6 +68,15 @@ def from_dict(cls: type[T], values: Mapping[str, Any], where: str = "") -> T:
         raise ConfigError(told if told.startswith(where) else f"{where}: {told}") from None
     except (TypeError, ValueError) as error:
         raise ConfigError(f"{where or cls.__name__}: {error}") from None
+
+
+def _types_of(cls: type) -> dict[str, Any]:
+    try:
+        return typing.get_type_hints(cls)
+    except NameError as error:  # of a plugin that imports it for type checkers alone
+        raise ConfigError(
+            f"{cls.__name__}: the type of a setting is not known ({error}); import it at run time"
+        ) from None
 
 
 def _is_missing(field: dataclasses.Field[Any], values: Mapping[str, Any]) -> bool:
@@ -108,28 +118,60 @@ def convert(value: Any, hint: Any, where: str) -> Any:
     if origin in (types.UnionType, typing.Union):
         if (value is None or value in ("null", "none", "None")) and type(None) in arguments:
             return None
-        (inner,) = (argument for argument in arguments if argument is not type(None))
-        return convert(value, inner, where)
+        return _convert_to_one_of([a for a in arguments if a is not type(None)], value, where)
     if origin is typing.Literal:
         if value not in arguments:
             choices = ", ".join(map(repr, arguments))
             hint_text = suggest(value, [str(argument) for argument in arguments])
             raise ConfigError(f"{where}: {_shown(value)} is not one of {choices}{hint_text}")
         return value
-    if origin is tuple:
-        items = value
-        if isinstance(value, str):
-            items = [part.strip() for part in value.strip("[]()").split(",") if part.strip()]
-        if not isinstance(items, list | tuple):
-            raise ConfigError(f"{where}: expected a list, got {_shown(value)}")
-        return tuple(convert(item, arguments[0], f"{where}[{i}]") for i, item in enumerate(items))
+    if origin in (tuple, list, Sequence):
+        items = _convert_items(value, origin, arguments, where)
+        return items if origin is list else tuple(items)
     if origin in (dict, Mapping) or hint is dict:
         if not isinstance(value, Mapping):
             raise ConfigError(f"{where}: expected a mapping, got {_shown(value)}")
         return dict(value)
     if dataclasses.is_dataclass(hint):
         return value if isinstance(value, hint) else from_dict(hint, value, where)  # type: ignore[arg-type]
+    if hint not in (bool, int, float, str):
+        raise ConfigError(
+            f"{where}: {_name(hint)} is no type of a setting; those are bool, int, float, str, "
+            "Literal, dict, dataclasses, and lists, tuples or unions of them"
+        )
     return _convert_scalar(value, hint, where)
+
+
+def _convert_to_one_of(hints: Sequence[Any], value: Any, where: str) -> Any:
+    """Convert to the type that a value has already, or else to the first that takes it."""
+    if len(hints) == 1:
+        return convert(value, hints[0], where)
+    if type(value) in hints:
+        return value
+    for hint in hints:
+        with contextlib.suppress(ConfigError):
+            return convert(value, hint, where)
+    names = " or ".join(map(_name, hints))
+    raise ConfigError(f"{where}: expected {names}, got {_shown(value)}")
+
+
+def _convert_items(value: Any, origin: Any, hints: Sequence[Any], where: str) -> list[Any]:
+    """Convert the items of a list, of one type unless a tuple has one for each."""
+    items = value
+    if isinstance(value, str):
+        items = [part.strip() for part in value.strip("[]()").split(",") if part.strip()]
+    if not isinstance(items, list | tuple):
+        raise ConfigError(f"{where}: expected a list, got {_shown(value)}")
+    if origin is not tuple or hints[1:] == (Ellipsis,):
+        hints = [hints[0]] * len(items)
+    if len(items) != len(hints):
+        raise ConfigError(f"{where}: expected {len(hints)} items, got {_shown(value)}")
+    pairs = zip(items, hints, strict=True)
+    return [convert(item, hint, f"{where}[{i}]") for i, (item, hint) in enumerate(pairs)]
+
+
+def _name(hint: Any) -> str:
+    return hint.__name__ if isinstance(hint, type) else str(hint)
 
 
 def _convert_scalar(value: Any, kind: type, where: str) -> Any:

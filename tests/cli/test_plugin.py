@@ -139,6 +139,8 @@ def test_errors_of_a_plugin_are_one_line(run, own_module, tmp_path):
         assert_one_error_line(run("presets", "--plugin", name), name, *words)
 
     refused("no_such_module", "Python finds no module 'no_such_module'", "./my_model.py")
+    for name in ("./my_model", "../my_model", "my_model/", "code/my_model", ".my_model", "a.pt/b"):
+        refused(name, "./my_model.py", "my_package.my_model")
     refused("vocoder.nonsense", "No module named 'vocoder.nonsense'")
     refused(tmp_path / "none.py", "there is no such file")
     refused(own_module("import no_such_library")[0], "No module named 'no_such_library'")

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from commands import assert_one_error_line
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -54,3 +55,14 @@ def test_every_text_that_is_read_may_have_a_mark(tmp_path: Path, encoding: str) 
     recipe = read_text("recipes/tiny/nanoflow.yaml")
     (tmp_path / "mine.yaml").write_bytes(recipe.encode(encoding))
     assert load_recipe(str(tmp_path / "mine.yaml")).model == load_recipe("tiny/nanoflow").model
+
+
+def test_a_recipe_is_printed_whatever_its_encoding(tmp_path: Path, run) -> None:  # type: ignore[no-untyped-def]
+    text = "# grün\nmodel: {name: nanoflow}\n"
+    path = tmp_path / "mine.yaml"
+    for encoding in MARKED:
+        path.write_bytes(text.encode(encoding))
+        result = run("recipes", path)
+        assert (result.code, result.out.decode()) == (0, text)
+    path.write_bytes(text.encode("latin-1"))
+    assert_one_error_line(run("recipes", path), "mine.yaml: line 1 is not UTF-8; save it as UTF-8")

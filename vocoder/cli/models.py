@@ -122,10 +122,11 @@ def import_(checkpoint: Path, config: Path | None, out: Path) -> None:
 @argument("name", "The recipe to print; by default all are listed.", required=False)
 def recipes(name: str | None) -> None:
     """List the shipped recipes, or print one of them."""
+    from vocoder.files.text import read_text
     from vocoder.recipe import list_recipes, load_recipe, recipe_path
 
     if name is not None:
-        click.echo(recipe_path(name).read_text(encoding="utf-8"), nl=False)
+        click.echo(read_text(recipe_path(name)), nl=False)
     else:
         print_table((recipe, load_recipe(recipe).description) for recipe in list_recipes())
 

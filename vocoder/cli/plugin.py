@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import importlib.util
+import os
 import sys
 from pathlib import Path
 
@@ -26,6 +27,11 @@ def load_plugin(name: str) -> None:
     Raises:
         VocoderError: There is no such module, another one has its name, or it raises an error.
     """
+    if not name.endswith(".py") and ("/" in name or os.sep in name or name.startswith(".")):
+        raise VocoderError(
+            f"--plugin {name}: is the path of no .py file; name one, such as ./my_model.py, or a "
+            "module with dots, such as my_package.my_model"
+        )
     module = _prepare_file(Path(name)) if name.endswith(".py") else name
     try:
         importlib.import_module(module)
