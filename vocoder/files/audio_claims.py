@@ -47,7 +47,7 @@ class Claim:
 
     Attributes:
         n_missing: Bytes of sound that it promises beyond the file's end.
-        unsized: Where it has a 0 for the size of samples that are there; None where it has not.
+        unsized: Place of a 0 that stands for the size of samples that are there; None without one.
     """
 
     n_missing: int = 0
