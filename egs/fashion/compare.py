@@ -191,3 +191,5 @@ if __name__ == "__main__":
         main()
     except StoppedError as stopped:
         sys.exit(f"{stopped}; the same command goes on")
+    except VocoderError as error:
+        sys.exit(str(error))

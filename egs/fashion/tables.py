@@ -2,6 +2,8 @@
 
 import argparse
 import json
+import math
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 from compared import ORDERS
 
-from vocoder.judging.paired import paired_difference
+from vocoder.errors import VocoderError
+from vocoder.judging.paired import PairedDifference, paired_difference
 
 BITS = "bits/dim at 1x28x28"
 VALIDATION = "validation/bits_per_dim"
@@ -97,24 +100,58 @@ def _orders(rows: Sequence[Row]) -> str:
 
     The interval is over images, of the mean over the seeds that both recipes have.
     """
-    bits: dict[str, dict[int, npt.NDArray[np.float64]]] = {}
+    folders: dict[str, dict[int, Path]] = {}
     for row in rows:
-        bits.setdefault(row["recipe"], {})[row["seed"]] = np.load(row["folder"] / "bits.npy")
+        folders.setdefault(row["recipe"], {})[row["seed"]] = row["folder"]
     lines = []
     for more, less in ORDERS:
-        seeds = sorted(set(bits.get(more, {})) & set(bits.get(less, {})))
+        seeds = sorted(set(folders.get(more, {})) & set(folders.get(less, {})))
         if not seeds:
             continue
-        means = [np.mean([bits[name][seed] for seed in seeds], axis=0) for name in (more, less)]
-        mean, low, high, _ = paired_difference(*means)
-        verdict = "holds" if low > 0 else "does not hold" if high < 0 else "open"
-        interval = f"{mean:+.4f} ({low:+.4f} to {high:+.4f})"
+        bits = _bits([folders[name][seed] for name in (more, less) for seed in seeds])
+        # An image that a model cannot score has infinite bits, and of two such the mean is NaN.
+        difference = paired_difference(*(np.mean(half, axis=0) for half in np.split(bits, 2)))
         named = ", ".join(map(str, seeds))
-        lines.append([f"`{more}` > `{less}`", interval, named, verdict])
+        lines.append([f"`{more}` > `{less}`", _interval(difference), named, _verdict(difference)])
     return _table(["order of the papers", "bits/dim more, 95 % interval", "seeds", "found"], lines)
+
+
+def _bits(folders: Sequence[Path]) -> npt.NDArray[np.float64]:
+    """Return the bits of the test images of some runs, (n_runs, n_images).
+
+    Raises:
+        VocoderError: Two of the runs were scored on different numbers of images.
+    """
+    found = [np.load(folder / "bits.npy") for folder in folders]
+    for folder, bits in zip(folders, found, strict=True):
+        if bits.shape != found[0].shape:
+            raise VocoderError(
+                f"{folder}: has the bits of {bits.size} images, {folders[0]} those of "
+                f"{found[0].size}, which cannot be paired; remove figures.json of the run to score "
+                "anew, and run compare.py with the same --images for both"
+            )
+    table = np.stack(found)
+    table[np.isnan(table)] = np.inf  # as of a model that failed, in a file of an earlier version
+    return table
+
+
+def _interval(difference: PairedDifference) -> str:
+    mean, low, high, _ = difference
+    if math.isnan(mean):
+        return "not known"
+    return f"{mean:+.4f}" + ("" if math.isnan(low) else f" ({low:+.4f} to {high:+.4f})")
+
+
+def _verdict(difference: PairedDifference) -> str:
+    if math.isnan(difference.mean):
+        return "not known"
+    return "holds" if difference.low > 0 else "does not hold" if difference.high < 0 else "open"
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("runs", type=Path, nargs="?", default=Path("runs/fashion"))
-    print(tables(parser.parse_args().runs))
+    try:
+        print(tables(parser.parse_args().runs))
+    except VocoderError as error:
+        sys.exit(str(error))

@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from vocoder.errors import VocoderError
+
 EGS = Path(__file__).parents[2] / "egs" / "fashion"
 TINY = ("model.n_steps=1", "model.channels=4", "train.steps=4", "train.batch_size=8")
 TINY += ("train.eval_every=2", "train.save_every=2", "train.log_every=1")
@@ -137,6 +139,49 @@ def test_the_tables_pair_images_and_the_validation_images_choose(
     assert "| +0.1000 (+0.1000 to +0.1000) | 1 | holds |" in first
     assert second.endswith(" | 1 | open |")
     assert compare_module.best(tmp_path, 1) == ["fashion/nanoglow-naive", "fashion/nanoglow"]
+
+
+def orders_of(bits: dict[str, list[float]], runs: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Return the rows of the table of orders for runs that have these bits."""
+    monkeypatch.syspath_prepend(EGS)
+    for recipe, values in bits.items():
+        folder = runs / f"{recipe}-1"
+        folder.mkdir()
+        np.save(folder / "bits.npy", np.array(values))
+        figures = row(recipe, 1, float(np.mean(values)), 3.0)
+        (folder / "figures.json").write_text(json.dumps(figures))
+    table = importlib.import_module("tables").tables(runs).split("\n\n")[-1]
+    return "\n".join(table.splitlines()[2:])
+
+
+@pytest.mark.parametrize("failed", [np.inf, np.nan])  # an earlier version wrote NaN
+@pytest.mark.parametrize(
+    ("more", "less", "found"),
+    [
+        ([4.0, 4.0], [3.0, None], "| -inf | 1 | open |"),
+        ([None, 4.0], [3.0, None], "| not known | 1 | not known |"),
+        ([4.0, None], [3.0, None], "| not known | 1 | not known |"),
+    ],
+)
+def test_a_model_that_fails_on_an_image_wins_no_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failed: float, more: Any, less: Any, found: str
+) -> None:
+    bits = {
+        name: [failed if value is None else value for value in values] * 10
+        for name, values in (("glow", more), ("marscf-affine", less))
+    }
+    assert found in orders_of(bits, tmp_path, monkeypatch)
+
+
+def test_runs_of_other_images_are_refused_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bits = {"glow": [3.0] * 20, "marscf-affine": [4.0]}
+    with pytest.raises(VocoderError, match=r"glow-1.*remove figures\.json") as refusal:
+        orders_of(bits, tmp_path, monkeypatch)
+    told = str(refusal.value)
+    assert "marscf-affine-1: has the bits of 1 images" in told
+    assert "\n" not in told
 
 
 def test_the_documentation_shows_the_tables_of_the_kept_runs(

@@ -79,15 +79,19 @@ def test_one_draw_has_one_bound_and_the_seed_is_all(images: ImageSet, model: Ima
     assert score.mean != bits_per_dim(model, images.test, 8, seed=2).mean
 
 
-def test_a_divergence_is_not_hidden(images: ImageSet, model: ImageFlow) -> None:
+@pytest.mark.parametrize("value", [-math.inf, math.inf, math.nan])
+def test_a_divergence_is_not_hidden(images: ImageSet, model: ImageFlow, value: float) -> None:
     class Broken(Glow):
         def log_prob(self, x):  # type: ignore[no-untyped-def]
             values = super().log_prob(x)
-            values[0] = -math.inf
+            values[0] = value
             return values
 
     broken = Broken(model.config).eval()
-    assert bits_per_dim(broken, images.train, 8).mean == math.inf
+    score = bits_per_dim(broken, images.train, 8)
+    assert score.mean == score.importance_weighted == math.inf
+    assert score.by_image.isinf().tolist() == [True] + [False] * 17
+    assert (score.by_image > 0).all()
 
 
 def test_there_must_be_images(tmp_path: Path, model: ImageFlow) -> None:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from comparisons import HOSTILE, made_up
 
+from vocoder.errors import VocoderError
 from vocoder.judging.comparison import (
     FIGURES,
     Comparison,
@@ -14,6 +15,7 @@ from vocoder.judging.comparison import (
     format_summary,
     short_names,
 )
+from vocoder.judging.paired import paired_difference
 from vocoder.judging.report import render_report
 from vocoder.judging.report.charts import strip_chart
 
@@ -100,6 +102,23 @@ def test_one_clip_has_a_difference_but_no_interval() -> None:
     assert np.isnan([low, high]).all()
     nothing = dataclasses.replace(made_up(), voices=(scores[1], voice("c", stoi=[nan, nan])))
     assert nothing.difference("stoi", "c", "b")[3] == 0
+
+
+def test_a_failure_counts_in_a_difference_and_two_leave_it_unknown() -> None:
+    nan, inf = float("nan"), float("inf")
+    pairs = (
+        ([1.0, -inf, 2.0], [1.0, 1.0, nan], -inf, 2),
+        ([1.0, -inf, 2.0], [1.0, -inf, 2.0], nan, 3),  # infinite in both: which is more?
+        ([inf, -inf], [0.0, 0.0], nan, 2),
+    )
+    for scores, baseline, mean, n in pairs:
+        found = paired_difference(np.array(scores), np.array(baseline))
+        np.testing.assert_equal(tuple(found), (mean, nan, nan, n))
+
+
+def test_figures_of_other_numbers_of_examples_are_no_pairs() -> None:
+    with pytest.raises(VocoderError, match="of 1 examples beside those of 3: cannot be paired"):
+        paired_difference(np.zeros(1), np.arange(3.0))
 
 
 def test_the_interval_covers_the_true_difference_nineteen_times_in_twenty() -> None:

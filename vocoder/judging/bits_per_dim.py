@@ -27,7 +27,8 @@ class BitsPerDim:
     importance_weighted: float  # the tighter bound of all draws together (Burda et al., 2016)
     n_images: int
     n_draws: int
-    by_image: Tensor = field(repr=False, compare=False)  # (N,) of each image, the mean of its draws
+    # (N,) of each image, the mean of its draws; inf where one of them has no finite likelihood.
+    by_image: Tensor = field(repr=False, compare=False)
 
 
 def nats_to_bits(nats_per_dim: F, n_values: int) -> F:
@@ -47,8 +48,8 @@ def bits_per_dim(
 ) -> BitsPerDim:
     """Score images under a model in eval mode, in float32.
 
-    The figure depends on the batch size by rounding alone. A likelihood that is not finite makes
-    the figure so too.
+    The figure depends on the batch size by rounding alone. An image whose likelihood is not finite
+    costs infinitely many bits, and so does the mean, so that none is left out of a comparison.
 
     Args:
         model: The model, on any device.
@@ -74,6 +75,8 @@ def bits_per_dim(
             draws = [model.log_prob(x.to(device)) for x in noisy]
         parts.append(torch.stack(draws, dim=1).double().cpu())
     log_probs = torch.cat(parts)
+    # A likelihood of NaN is no better than none at all.
+    log_probs[~log_probs.isfinite()] = -math.inf
     n_dims = math.prod(images.shape[1:])
 
     def bits(log_prob: Tensor) -> Tensor:

@@ -81,7 +81,7 @@ def evaluate_images(
         n_examples: Images on that page that cost most bits, and as many that cost least; 0 for
             none.
         bits: An .npy to write the bits/dim of each test image to, float64 (n,), in order, as
-            `paired_difference` compares those of two models.
+            `paired_difference` compares those of two models; inf of one that cannot be scored.
 
     Returns:
         Figures by name, those of the likelihood with the shape of the images that they hold for.
