@@ -104,6 +104,19 @@ def test_one_clip_has_a_difference_but_no_interval() -> None:
     assert nothing.difference("stoi", "c", "b")[3] == 0
 
 
+def test_a_weighted_figure_has_no_difference_of_pairs() -> None:
+    """By clips b is slower here, while all its sound takes less time than that of a."""
+    scores = (
+        voice("a", weights=[1.0, 10.0], times_real_time=[10.0, 1.0]),
+        voice("b", weights=[2.0, 5.0], times_real_time=[5.0, 2.0]),
+    )
+    comparison = dataclasses.replace(made_up(), voices=scores)
+    assert comparison.ranking("times_real_time") == ["b", "a"]
+    with pytest.raises(VocoderError, match="times_real_time: its mean weighs clips unequally"):
+        comparison.difference("times_real_time", "b", "a")
+    assert comparison.to_dict()["differences"][0]["figures"] == {}
+
+
 def test_a_failure_counts_in_a_difference_and_two_leave_it_unknown() -> None:
     nan, inf = float("nan"), float("inf")
     pairs = (

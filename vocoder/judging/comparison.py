@@ -12,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from vocoder.errors import VocoderError
 from vocoder.judging.paired import PairedDifference, paired_difference
 from vocoder.mel.presets import MelPreset
 
@@ -232,14 +233,21 @@ class Comparison:
         """Return by how much a voice exceeds another on the same clips, with 95 % confidence.
 
         Args:
-            figure: one that both voices have.
+            figure: one that both voices have, and whose mean weighs all clips alike.
             name: Name of the voice.
             baseline: the name of the other voice.
+
+        Raises:
+            VocoderError: The mean of the figure weighs clips by their length or by the time that
+                they took, as no mean of pairs does; their difference could have the other sign.
         """
-        scores = {
-            voice.name: voice.values[figure] for voice in self.voices if figure in voice.values
-        }
-        return paired_difference(scores[name], scores[baseline])
+        voices = {voice.name: voice for voice in self.voices}
+        if figure in {**voices[name].weights, **voices[baseline].weights}:
+            raise VocoderError(
+                f"{figure}: its mean weighs clips unequally, so that a mean of pairs would be "
+                "another figure; compare the two means instead"
+            )
+        return paired_difference(voices[name].values[figure], voices[baseline].values[figure])
 
     def _differences(self) -> list[dict[str, Any]]:
         """Return those of all voices to the first, for JSON; weighted figures have none."""
@@ -258,7 +266,7 @@ class Comparison:
                         )
                     )
                     for figure in voice.values
-                    if figure in first.values and figure not in voice.weights
+                    if figure in first.values and figure not in {**voice.weights, **first.weights}
                 },
             }
             for voice in others
