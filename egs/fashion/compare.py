@@ -4,9 +4,10 @@ python egs/fashion/compare.py --jobs 2
 
 Each model and seed has a folder under --runs, with its checkpoints, a report, pictures, the bits of
 each test image and figures.json. A stopped or killed comparison goes on by the same command, and
-what is finished stays. When every small recipe has been trained once, the two that need the fewest
-bits for the validation images are trained with more seeds. The tables are of every folder that is
-finished, also of earlier calls; `python egs/fashion/tables.py` prints them alone.
+what is finished stays; a call with other settings is refused it, and wants another --runs. When
+every small recipe has been trained once, the two that need the fewest bits for the validation
+images are trained with more seeds. The tables are of every folder that is finished, also of earlier
+calls; `python egs/fashion/tables.py` prints them alone.
 """
 
 import argparse
@@ -24,13 +25,17 @@ from typing import Any
 import torch
 from compared import SMALL
 from outside import write_outside
-from tables import BITS, OUTSIDE, VALIDATION, finished, tables
+from tables import BITS, OUTSIDE, VALIDATION, Row, finished, tables
 
 from vocoder import Trainer, evaluate_images, load_recipe
+from vocoder.checkpoint import read_header
 from vocoder.errors import VocoderError
 from vocoder.files.atomic import atomic_path
 from vocoder.images.sampling import ImageModel, sample_grid
 from vocoder.judging.training_log import TrainingLog
+from vocoder.recipe import Recipe
+from vocoder.training.changes import settings as settings_of
+from vocoder.training.resume import recipe_of
 
 PICTURES: dict[str, dict[str, Any]] = {
     "samples": {"count": 64},
@@ -39,6 +44,7 @@ PICTURES: dict[str, dict[str, Any]] = {
     "interpolations": {"count": 8, "show": "spherical"},
 }
 N_BEST = 2
+MADE_WITH = "made with"  # the settings that the figures of a run follow from
 Run = tuple[str, int]  # a recipe and a seed
 
 
@@ -62,31 +68,74 @@ def do(run: Run, settings: Settings) -> None:
     """Train a model, or go on with it, then score it and draw with it; all of it only once.
 
     Raises:
-        VocoderError: The training has diverged, or goes on in another process.
+        VocoderError: The training has diverged, or goes on in another process; or the folder holds
+            the figures of other settings.
         StoppedError: The training was told to stop.
     """
     torch.set_num_threads(1)
     name, seed = run
     folder = settings.runs / f"{Path(name).name}-{seed}"
-    if (folder / "figures.json").is_file():
-        return
     recipe = load_recipe(name, (f"train.seed={seed}", *settings.overrides))
     steps = max(1, round(recipe.train.steps * settings.share))
     decay = max(1, round(recipe.train.lr_decay_steps * settings.share))
     scaled = (f"train.steps={steps}", f"train.lr_decay_steps={decay}")
     recipe = load_recipe(name, (f"train.seed={seed}", *settings.overrides, *scaled))
+    file = folder / "figures.json"
+    if not file.is_file():
+        figures = {"recipe": name, "seed": seed, **train(recipe, folder, settings)}
+        with atomic_path(file) as temporary:
+            temporary.write_text(json.dumps(figures, indent=1))
+    check(folder, json.loads(file.read_text()), choices(recipe, settings))
+
+
+def train(recipe: Recipe, folder: Path, settings: Settings) -> dict[str, Any]:
+    """Return the figures of a training, and of the model that it leaves.
+
+    What the training was like is told by its last checkpoint: one that had ended before may have
+    had other settings than these.
+    """
     trainer = Trainer(recipe, settings.data, folder, resume=True, device="cpu")
-    trainer.fit()
-    if trainer.step < steps:
-        raise StoppedError(f"{folder}: stopped at step {trainer.step} of {steps}")
-    figures = {"recipe": name, "seed": seed, "steps": steps, "precision": trainer.learner.precision}
+    path = trainer.fit()
+    if trainer.step < recipe.train.steps:
+        raise StoppedError(f"{folder}: stopped at step {trainer.step} of {recipe.train.steps}")
+    saved = read_header(path)
+    trained, steps = recipe_of(saved["recipe"], path), saved["step"]
+    figures = {"steps": steps, "precision": saved["training"]["precision"]}
     figures |= judge(folder, settings)
     seconds = TrainingLog.read(folder).processor_seconds()
-    timed = steps - steps % recipe.train.log_every  # those that a line of the log counts
+    timed = steps - steps % trained.train.log_every  # those that a line of the log counts
     figures["minutes"] = seconds / 60
-    figures["images/s"] = recipe.train.batch_size * timed / seconds if timed else None
-    with atomic_path(folder / "figures.json") as temporary:
-        temporary.write_text(json.dumps(figures, indent=1))
+    figures["images/s"] = trained.train.batch_size * timed / seconds if timed else None
+    return figures | {MADE_WITH: choices(trained, settings)}
+
+
+def choices(recipe: Recipe, settings: Settings) -> dict[str, Any]:
+    """Return all that the figures of a run follow from, by the names of the options."""
+    scoring = {"--images": settings.n_images, "--draws": settings.n_draws}
+    return settings_of(recipe) | scoring
+
+
+def check(folder: Path, figures: Row, wanted: dict[str, Any]) -> None:
+    """Refuse figures of other settings than those wanted.
+
+    Figures that do not tell are of a version that kept the steps and the draws alone. All else is
+    taken for the recipe's own.
+
+    Raises:
+        VocoderError: They are of other settings.
+    """
+    made = figures.get(MADE_WITH)
+    if made is None:
+        recipe = load_recipe(figures["recipe"], (f"train.seed={figures['seed']}",))
+        made = settings_of(recipe) | {"--images": None, "--draws": figures["dequantisations"]}
+        made["train.steps"] = figures["steps"]
+    differing = [key for key, value in wanted.items() if made.get(key, value) != value]
+    if differing:
+        told = ", ".join(f"{key} {made[key]}, not {wanted[key]}" for key in differing[:3])
+        more = f" and {len(differing) - 3} more" if len(differing) > 3 else ""
+        raise VocoderError(
+            f"{folder}: its figures are of {told}{more}; take another --runs for these settings"
+        )
 
 
 def judge(folder: Path, settings: Settings) -> dict[str, Any]:
@@ -122,7 +171,7 @@ def do_all(runs: Sequence[Run], settings: Settings, n_jobs: int) -> bool:
         for run in runs:
             try:
                 do(run, settings)
-            except VocoderError as error:
+            except (VocoderError, OSError) as error:
                 failed(run, error)
                 whole = False
         return whole
@@ -183,7 +232,7 @@ def main() -> None:
         whole = do_all(more, settings, options.jobs)
     print(tables(options.runs))
     if not whole:
-        sys.exit("some runs are missing; the same command goes on with them")
+        sys.exit("some runs are missing, as told above; the same command goes on with them")
 
 
 if __name__ == "__main__":

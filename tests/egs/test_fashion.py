@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import importlib
 import json
+import shutil
 import struct
 import subprocess
 import sys
@@ -68,6 +69,71 @@ def test_models_are_trained_scored_drawn_and_listed_once(tmp_path: Path) -> None
             assert (runs / name / f"{file}.png").is_file()
         assert (runs / name / "report.html").is_file()
     assert compare(runs, data, *more) == first  # nothing is done again
+
+
+def settings_of(compare_module: Any, runs: Path, data: Path | None = None, **settings: Any) -> Any:
+    """Return the settings of a call of the comparison, by default those of one without options."""
+    default = {"share": 1.0, "overrides": (), "n_images": None, "n_draws": 4}
+    return compare_module.Settings(data, runs, **(default | settings))
+
+
+@pytest.fixture
+def compare_module(monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.syspath_prepend(EGS)
+    return importlib.import_module("compare")
+
+
+@pytest.mark.parametrize("kept", sorted(path.name for path in (EGS / "results").iterdir()))
+def test_kept_figures_are_taken_for_those_of_a_call_without_options_alone(
+    tmp_path: Path, compare_module: Any, kept: str
+) -> None:
+    shutil.copytree(EGS / "results" / kept, tmp_path / kept)
+    run = (f"fashion/{kept.rpartition('-')[0]}", 1)
+    compare_module.do(run, settings_of(compare_module, tmp_path))
+    for other, told in (
+        ({"share": 0.5}, r"train\.steps \d+, not \d+"),
+        ({"n_draws": 2}, "--draws 4, not 2"),
+        ({"n_images": 20}, "--images None, not 20"),
+        ({"overrides": ("train.batch_size=32",)}, r"train\.batch_size 64, not 32"),
+        ({"overrides": ("train.precision=bf16",)}, r"train\.precision auto, not bf16"),
+    ):
+        with pytest.raises(VocoderError, match=f"{kept}: .* {told}.*; take another --runs"):
+            compare_module.do(run, settings_of(compare_module, tmp_path, **other))
+
+
+def test_a_training_that_had_ended_is_recorded_as_it_was(
+    tmp_path: Path, compare_module: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was killed while it was scored, and is scored by a call that asks for another one."""
+    runs, run = tmp_path / "runs", ("fashion/glow", 1)
+    settings = {"data": write_clothes(tmp_path), "overrides": TINY}
+    monkeypatch.setattr(compare_module, "judge", lambda *a: sys.exit("killed"))
+    with pytest.raises(SystemExit):
+        compare_module.do(run, settings_of(compare_module, runs, **settings))
+    assert not (runs / "glow-1" / "figures.json").exists()
+    monkeypatch.setattr(compare_module, "judge", lambda *a: {"dequantisations": 4})
+    other = (*TINY, "train.batch_size=4", "train.precision=bf16")
+    asked = settings_of(compare_module, runs, **settings | {"overrides": other}, share=0.5)
+    for _ in range(2):  # the figures are kept, and refused again
+        with pytest.raises(VocoderError, match=r"glow-1: .*train\.steps 4, not 2"):
+            compare_module.do(run, asked)
+    figures = json.loads((runs / "glow-1" / "figures.json").read_text())
+    assert (figures["steps"], figures["precision"]) == (4, "float32")
+    seconds = 60 * figures["minutes"]
+    assert figures["images/s"] == pytest.approx(4 * 8 / seconds)
+    compare_module.do(run, settings_of(compare_module, runs, **settings))
+
+
+def test_a_run_that_fails_does_not_stop_the_others(
+    tmp_path: Path, compare_module: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(EGS / "results" / "glow-1", tmp_path / "glow-1")
+    (tmp_path / "marscf-affine-1").write_text("a file where the folder should be")
+    runs = [("fashion/marscf-affine", 1), ("fashion/glow", 1)]
+    assert not compare_module.do_all(runs, settings_of(compare_module, tmp_path), 1)
+    told = capsys.readouterr().err
+    assert told.count("failed") == 1
+    assert str(tmp_path / "marscf-affine-1") in told
 
 
 @pytest.mark.slow
