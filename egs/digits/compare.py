@@ -5,8 +5,7 @@ run's checkpoint; the test images are scored once, at the end. A stopped compari
 """
 
 import argparse
-import multiprocessing
-from concurrent.futures import ProcessPoolExecutor
+import sys
 from itertools import product
 from pathlib import Path
 
@@ -17,12 +16,18 @@ from vocoder import ImageModel, Trainer, evaluate_images, list_recipes, load_rec
 from vocoder.data.images.sets import open_images
 from vocoder.judging.training_log import TrainingLog
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from workers import StoppedError, workers
+
 
 def run(recipe: str, seed: int, folder: Path) -> tuple[float, float]:
     """Train one model; return its bits/dim on the test images and its processor time."""
     torch.set_num_threads(1)
     trained = load_recipe(recipe, (f"train.seed={seed}",))
-    Trainer(trained, None, folder, resume=True, device="cpu").fit()
+    trainer = Trainer(trained, None, folder, resume=True, device="cpu")
+    trainer.fit()
+    if trainer.step < trained.train.steps:
+        raise StoppedError(f"{folder}: stopped at step {trainer.step} of {trained.train.steps}")
     bits = evaluate_images(folder, n_draws=10, device="cpu")["bits/dim at 1x8x8"]
     return bits, TrainingLog.read(folder).processor_seconds()
 
@@ -44,8 +49,14 @@ if __name__ == "__main__":
     names = [name for name in list_recipes() if name.startswith("digits/")]
     work = list(product(names, options.seeds))
     folders = [options.runs / f"{Path(name).name}-{seed}" for name, seed in work]
-    with ProcessPoolExecutor(options.jobs, multiprocessing.get_context("spawn")) as pool:
-        results = list(pool.map(run, *zip(*work, strict=True), folders))
+    try:
+        with workers(options.jobs) as submit:
+            futures = [
+                submit(run, *named, folder) for named, folder in zip(work, folders, strict=True)
+            ]
+            results = [future.result() for future in futures]
+    except StoppedError as stopped:
+        sys.exit(f"{stopped}; the same command goes on")
     print("| recipe | parameters | bits/dim, mean (least to most) | minutes |\n|---|---|---|---|")
     print(f"| uniform | 0 | {np.log2(17):.3f} | |")
     print(f"| one histogram | 16 | {histogram_bits(False):.3f} | |")

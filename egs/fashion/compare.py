@@ -12,10 +12,9 @@ calls; `python egs/fashion/tables.py` prints them alone.
 
 import argparse
 import json
-import multiprocessing
 import sys
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from dataclasses import dataclass
 from functools import partial
 from itertools import product
@@ -36,6 +35,9 @@ from vocoder.judging.training_log import TrainingLog
 from vocoder.recipe import Recipe
 from vocoder.training.changes import settings as settings_of
 from vocoder.training.resume import recipe_of
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from workers import StoppedError, workers
 
 PICTURES: dict[str, dict[str, Any]] = {
     "samples": {"count": 64},
@@ -58,10 +60,6 @@ class Settings:
     overrides: tuple[str, ...]
     n_images: int | None
     n_draws: int
-
-
-class StoppedError(Exception):
-    """A training that was told to stop, by Ctrl-C or SIGTERM, and has saved itself."""
 
 
 def do(run: Run, settings: Settings) -> None:
@@ -175,16 +173,12 @@ def do_all(runs: Sequence[Run], settings: Settings, n_jobs: int) -> bool:
                 failed(run, error)
                 whole = False
         return whole
-    with ProcessPoolExecutor(n_jobs, multiprocessing.get_context("spawn")) as pool:
-        work = {pool.submit(do, run, settings): run for run in runs}
-        try:
-            for future in as_completed(work):
-                if error := future.exception():
-                    failed(work[future], error)
-                    whole = False
-        except KeyboardInterrupt:  # which the workers hear too
-            pool.shutdown(cancel_futures=True)
-            raise StoppedError("stopped") from None
+    with workers(n_jobs) as submit:
+        work = {submit(do, run, settings): run for run in runs}
+        for future in as_completed(work):
+            if error := future.exception():
+                failed(work[future], error)
+                whole = False
     return whole
 
 
