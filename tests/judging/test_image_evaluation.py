@@ -45,7 +45,7 @@ def test_the_figures(data: Path) -> None:
     expected = bits_per_dim(checkpoint.load(path).model, test, 8, n_draws=3, seed=4)
     assert figures.pop("inversion error") < 1e-4
     assert figures == {
-        "data": "arrays 1x4x8, 8 values",
+        "data": f"{data} (arrays 1x4x8, 8 values)",
         "test images": 10,
         "dequantisations": 3,
         "bits/dim at 1x4x8": expected.mean,
@@ -83,14 +83,21 @@ def test_padding_is_named_and_its_bits_counted_to_the_image(data: Path) -> None:
     )
 
 
-def test_other_images_of_the_same_kind_are_warned_of(
+def test_other_images_of_the_same_kind_are_named_and_warned_of(
     data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    path = save_model(data)
-    evaluate_images(path, data, device="cpu")
+    path, report = save_model(data), tmp_path / "report.html"
+    assert "warning" not in evaluate_images(path, data, device="cpu")
     assert not caplog.messages
-    evaluate_images(path, save_images(tmp_path / "other.npz", seed=1), device="cpu")
-    assert "other images than those the model was trained on" in caplog.text
+    other = save_images(tmp_path / "other.npz", seed=1)
+    figures = evaluate_images(path, other, device="cpu", report=report, n_examples=0)
+    warning = "other images than those the model was trained on"
+    assert warning in caplog.text
+    assert figures["data"] == f"{other} (arrays 1x4x8, 8 values)"
+    assert figures["warning"] == f"{warning} (arrays 1x4x8, 8 values)"
+    page = report.read_text(encoding="utf-8")
+    assert f"<title>{path} on {other} (arrays 1x4x8, 8 values)</title>" in page
+    assert page.count(warning) == 1
 
 
 def test_a_bad_inverse_is_warned_of(

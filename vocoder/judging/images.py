@@ -15,8 +15,8 @@ from torch import Tensor
 
 from vocoder import checkpoint
 from vocoder.data.images.dequantise import noisy_images, quantise
-from vocoder.data.images.description import shape_text
-from vocoder.data.images.sets import Images
+from vocoder.data.images.description import ImageDescription, shape_text
+from vocoder.data.images.sets import Images, ImageSet
 from vocoder.errors import VocoderError
 from vocoder.files.atomic import atomic_path
 from vocoder.images.sampling import BATCH_SIZE, ImageModel
@@ -85,6 +85,7 @@ def evaluate_images(
 
     Returns:
         Figures by name, those of the likelihood with the shape of the images that they hold for.
+        The first are the data that was scored, and a warning if the model was trained on another.
 
     Raises:
         VocoderError: The file is not of an image model, the images are not like its own, what the
@@ -103,8 +104,7 @@ def evaluate_images(
     with report_file(report) as page:
         model = ImageModel(path, device)
         images = model.images.open(None if data is None else Path(data))
-        if model.images.fingerprint not in ("", images.fingerprint):
-            log.warning("%s: other images than those the model was trained on", data or images.name)
+        about = _about(model, images, data)
         chosen = Images(images.test.array, images.test.rows[:n_images], images.test.side)
         # Made before the scoring, which may take hours: a missing file is told at once.
         distance = _distance(
@@ -113,7 +113,7 @@ def evaluate_images(
         score = bits_per_dim(
             model.flow, chosen, images.n_values, n_draws=n_draws, seed=seed, batch_size=batch_size
         )
-        figures = _figures(model, chosen, score, seed)
+        figures = about | _figures(model, chosen, score, seed)
         if distance is not None:
             figures |= distance.figures(model, seed)
         if page is not None:
@@ -142,6 +142,17 @@ def _check_bits_path(path: Path) -> None:
         raise VocoderError(f"{path}: there is no folder {path.parent}; make it first")
 
 
+def _about(model: ImageModel, images: ImageSet, data: str | Path | None) -> dict[str, Any]:
+    """Return what is scored, and if need be that the model was trained on something else."""
+    described = str(ImageDescription.of(images, model.images.side, model.images.seed))
+    about = {"data": described if data is None else f"{data} ({described})"}
+    if model.images.fingerprint not in ("", images.fingerprint):
+        warning = "other images than those the model was trained on"
+        log.warning("%s: %s", data or images.name, warning)
+        about["warning"] = f"{warning} ({model.images})"
+    return about
+
+
 def _figures(model: ImageModel, images: Images, score: BitsPerDim, seed: int) -> dict[str, Any]:
     """Return the figures of a likelihood, and how well the model inverts."""
     some = range(min(_INVERTED_IMAGES, len(images)))
@@ -152,7 +163,6 @@ def _figures(model: ImageModel, images: Images, score: BitsPerDim, seed: int) ->
     shape, unpadded = images.shape[1:], images.array.shape[1:]
     size = shape_text(shape)
     figures: dict[str, Any] = {
-        "data": str(model.images),
         "test images": score.n_images,
         "dequantisations": score.n_draws,
         f"bits/dim at {size}": score.mean,

@@ -18,10 +18,11 @@ from hypothesis import strategies as st
 from vocoder.data.images import dequantise as dequantise_module
 from vocoder.data.images import sets as images_module
 from vocoder.data.images.batches import Augmentation, ImageBatches
-from vocoder.data.images.dequantise import dequantise, dequantise_each, quantise
+from vocoder.data.images.dequantise import dequantise, dequantise_each, middles, quantise
 from vocoder.data.images.prepared import prepare_images
 from vocoder.data.images.sets import Images, open_images
 from vocoder.errors import VocoderError
+from vocoder.images.pictures import grid
 
 
 def numbered(n: int, channels: int = 1, height: int = 4, width: int = 4) -> Images:
@@ -423,3 +424,11 @@ def test_a_cut_array_is_refused(npz, tmp_path, split):
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(VocoderError, match=f"{split}.npy: "):
         open_images("arrays", tmp_path, n_validation=5, seed=3)
+
+
+def test_a_whole_pixel_is_shown_as_the_level_that_it_is():
+    for n_values in range(2, 257):
+        levels = np.arange(n_values, dtype=np.uint8)
+        shown = grid(middles(levels.reshape(1, 1, 1, -1), n_values), n_values)
+        np.testing.assert_array_equal(shown[0, :, 0], np.rint(levels * 255.0 / (n_values - 1)))
+        np.testing.assert_array_equal(quantise(middles(levels, n_values), n_values), levels)

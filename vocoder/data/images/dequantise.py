@@ -75,6 +75,14 @@ def _spread(pixels: Tensor, n_values: int, noise: Tensor) -> Tensor:
     return (pixels.float() + (noise.float() + 0.5) / _NOISE_LEVELS) / n_values - 0.5
 
 
+def middles(pixels: Pixels, n_values: int) -> Tensor:
+    """Return the middle of each pixel's step, in [-0.5, 0.5), for a picture of it without noise.
+
+    Rounding moves no middle into another step, as it does the lower end of some.
+    """
+    return (torch.from_numpy(pixels).float() + 0.5) / n_values - 0.5
+
+
 def quantise(x: Tensor, n_values: int) -> Tensor:
     """Return the pixels of numbers in [-0.5, 0.5), uint8; what lies outside becomes the nearest.
 

@@ -8,10 +8,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from torch import Tensor
 
-from vocoder.data.images.dequantise import noisy_images
+from vocoder.data.images.dequantise import middles, noisy_images
 from vocoder.data.images.sets import Images
 from vocoder.images.pictures import count_non_finite, grid
 from vocoder.images.sampling import WAY, ImageModel
@@ -82,7 +81,7 @@ def look(
     n_values = model.images.n_values
 
     def scored(places: npt.NDArray[np.int64]) -> list[ScoredImage]:
-        pixels = torch.from_numpy(images[places]).float() / n_values - 0.5
+        pixels = middles(images[places], n_values)
         return [
             ScoredImage(int(place), float(values[place]), grid(image[None], n_values))
             for place, image in zip(places, pixels, strict=True)
