@@ -6,6 +6,7 @@ import dataclasses
 import importlib.util
 import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -210,6 +211,33 @@ def test_the_commands_print_a_table_and_json(run, data):
     found = json.loads(result.out)
     assert found["voices"][0]["figures"]["stoi"]["mean"] == pytest.approx(1)
     assert found["clips"] == [{"id": "clip0", "seconds": 0.592}]
+
+
+@pytest.mark.parametrize(
+    ("ids", "counted"),
+    [
+        ("clip0", "1 test clip"),
+        ("clip1\nclip0", "2 test clips"),
+        ("clip2", "1 validation clip"),
+        ("clip2\nclip0\nclip1", "2 test and 1 validation clips"),
+    ],
+)
+def test_clips_that_selected_the_checkpoint_are_not_called_a_test(data, tmp_path, ids, counted):
+    corpus = tmp_path / "corpus"
+    shutil.copytree(data, corpus)
+    manifest = Corpus.open(corpus).manifest
+    utterances = tuple(
+        dataclasses.replace(u, split="validation") if u.id == "clip2" else u
+        for u in manifest.utterances
+    )
+    (corpus / MANIFEST).write_text(dataclasses.replace(manifest, utterances=utterances).to_json())
+    names, page = tmp_path / "ids.txt", tmp_path / "report.html"
+    names.write_text(ids)
+    found = compare("recording", corpus, ids=names, report=page, n_examples=0)
+    assert f"{corpus}: {counted}, " in found.headline()
+    assert f"Copy synthesis of {counted} against" in page.read_text(encoding="utf-8")
+    told = [note for note in found.notes if "selected the checkpoint" in note]
+    assert len(told) == ("validation" in counted)
 
 
 def test_only_the_clips_of_a_list_are_scored_in_its_order(run, data, tmp_path):

@@ -197,6 +197,7 @@ class Comparison:
     device: str
     refine: int | None = None  # mel-consistency steps of all voices; None is the default of each
     notes: tuple[str, ...] = ()  # what was left out, and why
+    n_validation: int = 0  # of the clips; all others are of the test
 
     @property
     def figures(self) -> list[Figure]:
@@ -211,6 +212,13 @@ class Comparison:
     def labels(self) -> dict[str, str]:
         """What people read for each voice: the end of its path that tells it from the others."""
         return short_names([voice.name for voice in self.voices])
+
+    @property
+    def counted_clips(self) -> str:
+        """How many clips of which split, such as "3 test and 2 validation clips"."""
+        n = {"test": len(self.clips) - self.n_validation, "validation": self.n_validation}
+        told = " and ".join(f"{count} {split}" for split, count in n.items() if count)
+        return f"{told} {'clip' if len(self.clips) == 1 else 'clips'}"
 
     def ranking(self, figure: str) -> list[str]:
         """Return the names of the voices that have a figure, the best first."""
@@ -339,10 +347,9 @@ class Comparison:
 
     def headline(self) -> str:
         """Say in one line what was scored, and how."""
-        n = len(self.clips)
         refine = "" if self.refine is None else f"refine {self.refine}, "
         return (
-            f"{self.data}: {n} test {'clip' if n == 1 else 'clips'}, {sum(self.seconds):.1f} s, "
+            f"{self.data}: {self.counted_clips}, {sum(self.seconds):.1f} s, "
             f"preset {self.preset.name}; temperature {self.temperature:g}, seed {self.seed}, "
             f"{refine}{self.device}"
         )

@@ -138,7 +138,8 @@ def compare(
                     distances.append(table.values["mel_distance"][-1])
             badness = float(np.mean(distances)) if distances else 0.0
             examples.offer(badness, Example(clip.id, recording, sounds))
-        notes += _notes(tables, undefined, len(clips))
+        n_validation = sum(clip.split == "validation" for clip in clips)
+        notes += _notes(tables, undefined, len(clips), n_validation)
         comparison = Comparison(
             data=str(data),
             preset=corpus.preset,
@@ -150,6 +151,7 @@ def compare(
             refine=refine,
             device=str(next((t.speaker.device for t in tables if t.speaker), "no device")),
             notes=tuple(notes),
+            n_validation=n_validation,
         )
         if page is not None:
             # A path need not be UTF-8, as a page is.
@@ -181,7 +183,10 @@ def _clips_of(corpus: Corpus, data: str | Path, ids: Path) -> list[Utterance]:
 
 
 def _notes(
-    tables: Sequence[_Table], undefined: Counter[tuple[str, str]], n_clips: int
+    tables: Sequence[_Table],
+    undefined: Counter[tuple[str, str]],
+    n_clips: int,
+    n_validation: int,
 ) -> list[str]:
     """Return what a reader of the figures should know of them, and of clips that have none."""
     labels = short_names([table.name for table in tables])
@@ -200,6 +205,8 @@ def _notes(
         for table in tables
         if table.n_diverged
     ]
+    if n_validation:
+        notes.append("validation clips selected the checkpoint of a voice, and are no test of it")
     return notes
 
 

@@ -57,8 +57,8 @@ def _figures(comparison: Comparison) -> str:
     notes = "".join(f"<li>{escape(note)}</li>" for note in comparison.notes)
     return f"""<section aria-labelledby="figures">
 <h2 id="figures">Figures</h2>
-<p>Copy synthesis of test clips against their recordings: the mean over clips, ± its standard error.
-The best of a row is bold.</p>
+<p>Copy synthesis of {comparison.counted_clips} against their recordings: the mean over clips, ± its
+standard error. The best of a row is bold.</p>
 <div class="scroll" role="region" aria-labelledby="figures" tabindex="0"><table class="figures">
 <thead><tr><th scope="col">figure</th><th scope="col">better</th>{heads}</tr></thead>
 <tbody>{rows}</tbody></table></div>
