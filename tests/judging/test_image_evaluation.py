@@ -76,6 +76,29 @@ def test_the_bits_of_each_image_are_written_where_they_can_be(data: Path, tmp_pa
             evaluate_images(path, data, device="cpu", bits=place)
 
 
+@pytest.mark.parametrize(("option", "name"), [("bits", "a.npy"), ("save_statistics", "a.npz")])
+def test_a_place_that_cannot_be_written_to_is_refused_before_anything_is_scored(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, option: str, name: str
+) -> None:
+    path = save_model(data)
+    for work in ("bits_per_dim", "fit_gaussian"):
+        monkeypatch.setattr(image_evaluation, work, lambda *a, **k: pytest.fail("begun"))
+    (tmp_path / "folder" / name).mkdir(parents=True)
+    places: list[tuple[Path, type[Exception], str]] = [
+        (tmp_path / "folder" / name, VocoderError, f"{name}: is a folder; name a file"),
+        (tmp_path / "no" / name, VocoderError, "there is no folder .*; make it first"),
+    ]
+    if Path("/proc").is_dir():  # where nobody may make a file
+        places.append((Path("/proc") / name, OSError, f"/proc/{name}"))
+    for place, error, message in places:
+        with pytest.raises(error, match=message):
+            evaluate_images(path, data, device="cpu", **{option: place})
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(pytest.fail.Exception, match="begun"):
+        evaluate_images(path, data, device="cpu", **{option: tmp_path / name})
+    assert sorted(tmp_path.iterdir()) == before  # the look at the place leaves nothing
+
+
 def test_padding_is_named_and_its_bits_counted_to_the_image(data: Path) -> None:
     figures = evaluate_images(save_model(data, side=8), data, device="cpu")
     assert figures["bits/dim at 1x8x8, all bits counted to 1x4x8"] == pytest.approx(

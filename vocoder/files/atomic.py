@@ -32,7 +32,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
             the error names, is then as it was.
     """
     path = Path(path)
-    target = Path(os.path.realpath(path)) if path.is_symlink() else path
+    target = _target(path)
     with naming(path):
         kept = _replaced_mode(path)
     temporary = target.with_name(_temporary_name(target))
@@ -55,6 +55,11 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
             with suppress(FileNotFoundError):
                 temporary.unlink()
             raise
+
+
+def _target(path: Path) -> Path:
+    """Return the file that is written: of a link, what it leads to."""
+    return Path(os.path.realpath(path)) if path.is_symlink() else path
 
 
 def _replaced_mode(path: Path) -> int | None:
@@ -103,3 +108,23 @@ def sweep(folder: Path, suffixes: Sequence[str]) -> None:
 def _first_bytes(name: str) -> str:
     """Return the first whole characters of a long name."""
     return os.fsencode(name)[:_LONGEST_PART].decode("utf-8", "ignore")
+
+
+def check_place(path: str | os.PathLike[str]) -> None:
+    """Refuse a place that a file cannot be written to, before the work for it is done.
+
+    Raises:
+        VocoderError: It is a folder or a device, or lies in a folder that does not exist.
+        OSError: The folder cannot be written to, or the disk is full.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise VocoderError(f"{path}: is a folder; name a file in it")
+    if not path.parent.is_dir():
+        raise VocoderError(f"{path}: there is no folder {path.parent}; make it first")
+    target = _target(path)
+    temporary = target.with_name(_temporary_name(target))
+    with naming(path, temporary):
+        _replaced_mode(path)
+        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+        temporary.unlink()

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from vocoder.errors import VocoderError, reason
 from vocoder.files.arrays import load_npz
-from vocoder.files.atomic import atomic_path
+from vocoder.files.atomic import atomic_path, check_place
 
 log = logging.getLogger("vocoder")
 Matrix = npt.NDArray[np.float64]
@@ -148,20 +148,20 @@ def check_statistics_path(path: str | os.PathLike[str]) -> None:
     """Refuse a place that `write_statistics` cannot write to, before the work for it is done.
 
     Raises:
-        VocoderError: the file's name does not end in .npz, or its folder is not there.
+        VocoderError: the file's name does not end in .npz, it is a folder, or its own is not there.
+        OSError: the folder cannot be written to.
     """
     path = Path(path)
     if path.suffix != ".npz":
         raise VocoderError(f"{path}: statistics go into an .npz file")
-    if not path.parent.is_dir():
-        raise VocoderError(f"{path}: there is no folder {path.parent}; make it first")
+    check_place(path)
 
 
 def write_statistics(path: str | os.PathLike[str], gaussian: Gaussian) -> None:
     """Write an .npz that pytorch-fid reads: `mu`, `sigma`, and where known `n`, which it ignores.
 
     Raises:
-        VocoderError: the file's name does not end in .npz, or its folder is not there.
+        VocoderError: the file's name does not end in .npz, it is a folder, or its own is not there.
         OSError: the file cannot be written.
     """
     check_statistics_path(path)

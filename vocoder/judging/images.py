@@ -18,7 +18,7 @@ from vocoder.data.images.dequantise import noisy_images, quantise
 from vocoder.data.images.description import ImageDescription, shape_text
 from vocoder.data.images.sets import Images, ImageSet
 from vocoder.errors import VocoderError
-from vocoder.files.atomic import atomic_path
+from vocoder.files.atomic import atomic_path, check_place
 from vocoder.images.sampling import BATCH_SIZE, ImageModel
 from vocoder.judging.bits_per_dim import BitsPerDim, bits_per_dim, inversion_error
 from vocoder.judging.comparison import RECORDING
@@ -89,14 +89,17 @@ def evaluate_images(
 
     Raises:
         VocoderError: The file is not of an image model, the images are not like its own, what the
-            Fréchet distance needs is not there, or the report or the bits cannot be written there.
-        OSError: The report or the bits cannot be written.
+            Fréchet distance needs is not there, or the report, the bits or the statistics cannot be
+            written there.
+        OSError: The report, the bits or the statistics cannot be written.
     """
     for name, count in (("images", n_images), ("draws", n_draws), ("samples", n_samples)):
         if count is not None and count < 1:
             raise VocoderError(f"{name} {count}: must be at least 1")
     if bits is not None:
         _check_bits_path(Path(bits))
+    if save_statistics is not None:
+        check_statistics_path(save_statistics)
     if n_examples < 0:
         raise VocoderError(f"examples {n_examples}: must be 0 or more")
     if str(path) in (RECORDING, *voice_names()) or not checkpoint.is_of_images(path):
@@ -138,8 +141,7 @@ def evaluate_images(
 def _check_bits_path(path: Path) -> None:
     if path.suffix != ".npy":
         raise VocoderError(f"{path}: the bits of each image go into an .npy file")
-    if not path.parent.is_dir():
-        raise VocoderError(f"{path}: there is no folder {path.parent}; make it first")
+    check_place(path)
 
 
 def _about(model: ImageModel, images: ImageSet, data: str | Path | None) -> dict[str, Any]:
@@ -234,8 +236,6 @@ def _real_features(
 ) -> Gaussian:
     """Return the features to compare with, and save those of the images where that is wanted."""
     given = None if statistics is None else read_statistics(statistics)
-    if save_statistics is not None:
-        check_statistics_path(save_statistics)
     if given is not None and save_statistics is None:
         return given
     real = fit_gaussian(_batches(images), n_values, features)
