@@ -105,7 +105,7 @@ Curve = tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]
 
 
 def curve_chart(curves: Mapping[str, Curve], label: str) -> str:
-    """Return an SVG of curves that fall, cut off above what the second half of them all needs most.
+    """Return an SVG of curves that fall, cut off above what they need after the first tenth.
 
     The first steps of a training lie far above all that follow, which they would press flat.
 
