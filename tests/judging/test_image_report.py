@@ -9,19 +9,23 @@ import math
 import re
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from comparisons import HOSTILE
 from helpers import save_images, tiny_image_recipe
 from html_pages import Page, assert_accessible, assert_self_contained
 from image_findings import made_up_findings
 from PIL import Image
 
-from vocoder.data.images.sets import open_images
+from vocoder.data.images.sets import Images, open_images
 from vocoder.errors import VocoderError
 from vocoder.judging import images as image_evaluation
 from vocoder.judging.images import evaluate_images
+from vocoder.judging.report import image_findings as findings
 from vocoder.judging.report.charts import curve_chart, histogram
 from vocoder.judging.report.image_page import render_image_report
 from vocoder.judging.training_log import TrainingLog
@@ -128,6 +132,21 @@ def test_a_failure_leaves_no_half_of_a_report(
     with pytest.raises(VocoderError):
         evaluate_images(run_dir, data, device="cpu", report=run_dir / "another.html")
     assert sorted(run_dir.iterdir()) == before
+
+
+def test_every_level_of_a_test_image_is_shown_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Level 1 of 17 was black: float32 put the lower end of its step into the step below."""
+    monkeypatch.setattr(findings, "_drawings", lambda *a: [])
+    for n_values in range(2, 257):
+        levels = np.arange(n_values, dtype=np.uint8)
+        images = Images(levels.reshape(1, 1, 1, -1), np.arange(1))
+        model: Any = SimpleNamespace(images=SimpleNamespace(n_values=n_values))
+        bits = torch.zeros(1)
+        found = findings.look(model, str(tmp_path), images, {}, bits, seed=0, n_examples=1)
+        shown = found.dearest[0].pixels[0, :, 0]
+        np.testing.assert_array_equal(shown, np.rint(levels * 255.0 / (n_values - 1)))
 
 
 # ---- charts and log ----
