@@ -108,9 +108,13 @@ def train(recipe: Recipe, folder: Path, settings: Settings) -> dict[str, Any]:
 
 
 def choices(recipe: Recipe, settings: Settings) -> dict[str, Any]:
-    """Return all that the figures of a run follow from, by the names of the options."""
-    scoring = {"--images": settings.n_images, "--draws": settings.n_draws}
-    return settings_of(recipe) | scoring
+    """Return all that the figures of a run follow from, by the names of the options.
+
+    Without the precision, a column of its own in the table: what `auto` is depends on the machine.
+    """
+    training = settings_of(recipe)
+    del training["train.precision"]
+    return training | {"--images": settings.n_images, "--draws": settings.n_draws}
 
 
 def check(folder: Path, figures: Row, wanted: dict[str, Any]) -> None:
