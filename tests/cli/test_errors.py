@@ -15,7 +15,7 @@ import pytest
 import safetensors
 import torch
 from commands import assert_one_error_line, left_in, run_apart
-from helpers import make_corpus
+from helpers import make_corpus, write_tone
 from safetensors.torch import load_file, save_file
 from voices import save_tiny_voice, some_mel
 
@@ -380,6 +380,24 @@ def test_closed_standard_streams(tmp_path):
         assert_one_error_line(result, "standard input: is closed", "name a file")
     result = run_apart("presets", preexec_fn=functools.partial(os.close, 1))
     assert_one_error_line(result, "standard output: is closed", ">/dev/null")
+
+
+@posix
+def test_nobody_needs_to_hear_standard_error(tmp_path):
+    np.save(tmp_path / "a.npy", some_mel(3).numpy())
+    for i in range(2):
+        write_tone(tmp_path / "wavs" / f"{i}.wav")
+    unheard = {"preexec_fn": functools.partial(os.close, 2)}
+    preprocess = ("preprocess", "wavs", "--source", tmp_path / "wavs", "--out", tmp_path / "out")
+    for command in (
+        ("synthesize", tmp_path / "a.npy", "-o", tmp_path / "a.wav", *QUICK),
+        preprocess,
+    ):
+        result = run_apart(*command, **unheard)
+        assert (result.code, result.err) == (0, "")
+    assert (tmp_path / "a.wav").exists()
+    assert (tmp_path / "out" / "manifest.json").exists()
+    assert run_apart("info", tmp_path / "none", **unheard).code == 2
 
 
 def long_and_short(tmp_path):

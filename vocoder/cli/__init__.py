@@ -40,6 +40,10 @@ _OF_WRITING = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EPIPE}
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit: 0 well, 2 after an error of the caller's, 130 after Ctrl-C."""
+    if sys.stderr is None:
+        # Nobody hears the progress bars and warnings, but those who write them need a stream.
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+        os.set_inheritable(sys.stderr.fileno(), True)  # by processes that work for this one
     if sys.stdout is None:
         sys.exit(_fail("standard output: is closed; open it, if only as >/dev/null"))
     try:
