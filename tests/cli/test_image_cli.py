@@ -99,11 +99,18 @@ def test_pictures_of_test_images(run, model, data, tmp_path, flags):
 def test_preprocessed_images_are_the_same_data(run, model, data, tmp_path):
     result = run("preprocess", "arrays", "--source", data, "--out", tmp_path / "prepared")
     assert result.out.decode().startswith("arrays: 24 training and 6 test images of 1x4x8")
-    figures = [
-        run("evaluate-images", model, "--data", source, "--device=cpu").out
-        for source in (data, tmp_path / "prepared")
-    ]
-    assert figures[0] == figures[1]
+    sources = (data, tmp_path / "prepared")
+    scored, *figures = zip(
+        *(
+            run("evaluate-images", model, "--data", source, "--device=cpu").out.splitlines()
+            for source in sources
+        ),
+        strict=True,
+    )
+    for line, source in zip(scored, sources, strict=True):
+        assert str(source).encode() in line
+    assert figures
+    assert all(one == other for one, other in figures)
 
 
 def test_info_of_an_image_model(run, model):
