@@ -104,3 +104,19 @@ def test_inexact_conversions_are_refused(source: str, target: str, difference: s
 def test_conversion_checks_the_bands() -> None:
     with pytest.raises(VocoderError, match=r"shape \(100, 5\); preset tacotron2-22k has 80 bands"):
         convert_mel(torch.zeros(100, 5), TACOTRON2, "nanoflow-db-22k")
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_arrays_of_either_byte_order_are_taken(order: str) -> None:
+    audio = np.sin(np.arange(8192, dtype=np.float32) / 9)
+    mel = MelSpectrogram(TACOTRON2)(audio)
+    np.testing.assert_array_equal(MelSpectrogram(TACOTRON2)(audio.astype(f"{order}f4")), mel)
+    expected = convert_mel(mel, TACOTRON2, "nanoflow-db-22k")
+    converted = convert_mel(mel.astype(f"{order}f4"), TACOTRON2, "nanoflow-db-22k")
+    np.testing.assert_array_equal(converted, expected)
+
+
+@pytest.mark.parametrize("mel", [np.full((80, 2), -3), torch.full((80, 2), -3)])
+def test_a_mel_of_integers_is_refused(mel: np.ndarray | torch.Tensor) -> None:
+    with pytest.raises(VocoderError, match=r"mel: is torch\.int64, .* give floats"):
+        convert_mel(mel, TACOTRON2, "nanoflow-db-22k")

@@ -45,11 +45,13 @@ def convert_mel(
         The mel by `target`; an array where `mel` is one.
 
     Raises:
-        VocoderError: The presets differ in anything else, or `mel` does not have M bands.
+        VocoderError: The presets differ in anything else, or `mel` does not hold floats of M bands.
     """
     if isinstance(mel, np.ndarray):
-        tensor = torch.from_numpy(np.ascontiguousarray(mel))
+        tensor = torch.from_numpy(np.ascontiguousarray(mel, mel.dtype.newbyteorder("=")))
         return convert_mel(tensor, source, target).numpy()
+    if not mel.is_floating_point():
+        raise VocoderError(f"mel: is {mel.dtype}, which would round what comes out; give floats")
     source = get_preset(source) if isinstance(source, str) else source
     target = get_preset(target) if isinstance(target, str) else target
     check_bands(mel, source)

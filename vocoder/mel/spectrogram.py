@@ -42,7 +42,8 @@ class MelSpectrogram(nn.Module):
             VocoderError: The audio does not hold floats of that shape, or is too short.
         """
         if isinstance(audio, np.ndarray):
-            return self._mel(torch.from_numpy(np.ascontiguousarray(audio))).numpy()
+            native = np.ascontiguousarray(audio, audio.dtype.newbyteorder("="))
+            return self._mel(torch.from_numpy(native)).numpy()
         return self._mel(audio)
 
     def _mel(self, audio: Tensor) -> Tensor:
