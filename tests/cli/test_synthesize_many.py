@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from voices import TACOTRON2, save_mel
 
 from vocoder.files.audio import read_wav, write_wav
+from vocoder.files.folders import natural_key
 from vocoder.mel.files import read_mel
-from vocoder.synthesis.sources import natural_key
 
 
 def test_a_folder_keeps_its_names(run, tmp_path, voice):

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
+
+logger = logging.getLogger("vocoder")
 
 
 @dataclass(frozen=True)
@@ -56,6 +61,35 @@ def walk_files(root: Path) -> FolderFiles:
         except OSError as error:
             left_out.append((str(place), f"cannot be entered ({error.strerror or error})"))
     return FolderFiles(tuple(sorted(files)), tuple(sorted(left_out)))
+
+
+def warn_of_left_out(
+    folder: Path, found: FolderFiles, foreign: Collection[str], kind: str, remedy: str
+) -> None:
+    """Tell in warnings which folders were not entered, and of files that cannot be read.
+
+    Args:
+        folder: The folder that was walked.
+        found: What lies below it.
+        foreign: The suffixes, in small letters, of the files that cannot be read.
+        kind: What such files are, such as "pictures".
+        remedy: What to do with them, such as "convert them to PNG".
+    """
+    unread = [path for path in found.files if path.suffix.lower() in foreign]
+    if unread:
+        logger.warning(
+            "%s: left out %d %s that cannot be read (the first: %s); %s",
+            *(folder, len(unread), kind, unread[0], remedy),
+        )
+    for place, why in found.left_out:
+        logger.warning("%s: left out: %s", folder / place, why)
+
+
+def natural_key(name: str) -> list[tuple[int, str]]:
+    """Return a sort key that puts `clip9` before `clip10`."""
+    return [
+        (int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)
+    ]
 
 
 def _identity(folder: Path) -> tuple[int, int]:

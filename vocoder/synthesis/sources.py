@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -12,11 +10,9 @@ from typing import BinaryIO
 
 from vocoder.errors import VocoderError
 from vocoder.files.audio import AUDIO_SUFFIXES, FOREIGN_AUDIO_SUFFIXES
-from vocoder.files.folders import walk_files
+from vocoder.files.folders import natural_key, walk_files, warn_of_left_out
 from vocoder.files.text import path_text, read_text
 from vocoder.mel.files import MEL_SUFFIXES
-
-logger = logging.getLogger("vocoder")
 
 STANDARD_STREAM = "-"
 
@@ -88,17 +84,8 @@ def _folder_sources(folder: Path) -> list[Source]:
     root = mels if is_corpus else folder
     found = walk_files(root)
     usable = [path for path in found.files if path.suffix.lower() in MEL_SUFFIXES + AUDIO_SUFFIXES]
-    foreign = [path for path in found.files if path.suffix.lower() in FOREIGN_AUDIO_SUFFIXES]
-    if foreign:
-        logger.warning(
-            "%s: left out %d files of sound that cannot be read (the first: %s); convert them to "
-            "WAV or FLAC",
-            folder,
-            len(foreign),
-            foreign[0],
-        )
-    for place, why in found.left_out:
-        logger.warning("%s: left out: %s", root / place, why)
+    remedy = "convert them to WAV or FLAC"
+    warn_of_left_out(root, found, FOREIGN_AUDIO_SUFFIXES, "files of sound", remedy)
     if not usable:
         if (folder / "manifest.json").is_file() and (folder / "shards").is_dir():
             raise VocoderError(
@@ -137,9 +124,3 @@ def _known_file(path: Path) -> Path:
         known = ", ".join((*MEL_SUFFIXES, *AUDIO_SUFFIXES, ".txt"))
         raise VocoderError(f"{path}: neither a mel nor audio; its name should end in {known}")
     return path
-
-
-def natural_key(name: str) -> list[tuple[int, str]]:
-    """Return a sort key that puts `clip9` before `clip10`."""
-    parts = re.split(r"(\d+)", name)
-    return [(int(part), "") if part.isdecimal() else (0, part) for part in parts if part]

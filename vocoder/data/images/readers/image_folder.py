@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,12 +11,10 @@ import numpy as np
 
 from vocoder.data.images.reader import Pixels, Source, needed, register_images, split_rows
 from vocoder.errors import VocoderError, reason
-from vocoder.files.folders import walk_files
+from vocoder.files.folders import natural_key, walk_files, warn_of_left_out
 
 if TYPE_CHECKING:
     from PIL.Image import Image
-
-logger = logging.getLogger("vocoder")
 
 _SUFFIXES = frozenset(
     (
@@ -81,26 +77,10 @@ def list_pictures(folder: Path) -> list[Path]:
     """
     found = walk_files(folder)
     names = [name for name in found.files if name.suffix.lower() in _SUFFIXES]
-    foreign = [name for name in found.files if name.suffix.lower() in _FOREIGN_SUFFIXES]
-    if foreign:
-        logger.warning(
-            "%s: left out %d pictures that cannot be read (the first: %s); convert them to PNG or "
-            "JPEG",
-            folder,
-            len(foreign),
-            foreign[0],
-        )
-    for place, why in found.left_out:
-        logger.warning("%s: left out: %s", folder / place, why)
+    warn_of_left_out(folder, found, _FOREIGN_SUFFIXES, "pictures", "convert them to PNG or JPEG")
     if not names:
         raise VocoderError(f"{folder}: holds no pictures, such as .png or .jpg")
-    return [folder / name for name in sorted(names, key=lambda name: _natural(name.as_posix()))]
-
-
-def _natural(name: str) -> list[tuple[int, str]]:
-    return [
-        (int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)
-    ]
+    return [folder / name for name in sorted(names, key=lambda name: natural_key(name.as_posix()))]
 
 
 def decode(paths: Sequence[Path], mode: str, side: int | None = None) -> Iterator[Pixels]:
