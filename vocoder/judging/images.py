@@ -33,7 +33,7 @@ from vocoder.judging.frechet import (
     read_statistics,
     write_statistics,
 )
-from vocoder.judging.report.document import report_file
+from vocoder.judging.report.document import report_file, write_page
 from vocoder.judging.report.image_findings import look
 from vocoder.judging.report.image_page import render_image_report
 from vocoder.voice.catalogue import voice_names
@@ -129,9 +129,7 @@ def evaluate_images(
                 seed=seed,
                 n_examples=n_examples,
             )
-            # A path need not be UTF-8, as a page is.
-            text = render_image_report(findings)
-            page.write_text(text, encoding="utf-8", errors="backslashreplace")
+            write_page(page, render_image_report(findings))
     if bits is not None:
         with atomic_path(bits) as temporary, temporary.open("wb") as file:
             np.save(file, score.by_image.numpy())

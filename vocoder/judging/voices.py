@@ -33,7 +33,7 @@ from vocoder.judging.comparison import (
 )
 from vocoder.judging.likelihood import clip_likelihood
 from vocoder.judging.report import Example, render_report
-from vocoder.judging.report.document import report_file
+from vocoder.judging.report.document import report_file, write_page
 from vocoder.mel.presets import MelPreset, preset_difference
 from vocoder.voice.catalogue import GRIFFIN_LIM, find_voice
 from vocoder.voice.flow import FlowVocoder
@@ -154,9 +154,7 @@ def compare(
             n_validation=n_validation,
         )
         if page is not None:
-            # A path need not be UTF-8, as a page is.
-            text = render_report(comparison, examples.worst_first())
-            page.write_text(text, encoding="utf-8", errors="backslashreplace")
+            write_page(page, render_report(comparison, examples.worst_first()))
     return comparison
 
 

@@ -92,3 +92,8 @@ def report_file(report: str | Path | None) -> Iterator[Path | None]:
 def base64_text(content: bytes) -> str:
     """Return bytes as data URIs hold them."""
     return base64.b64encode(content).decode()
+
+
+def write_page(path: Path, html: str) -> None:
+    """Write a page in UTF-8; a name in it that is none, as a path may be, is shown by escapes."""
+    path.write_text(html, encoding="utf-8", errors="backslashreplace")
